@@ -299,7 +299,10 @@ def _spec(it: Picture, applied: SpecApplied, now_ns: int) -> None:
         for name, observed in it.known.items()
         if observed.records and not it.watcher_spec(name)
     }
-    it.put_off(edited | unknown | on_trial | {*stopped})
+    needed = (
+        it.graph.dependents.keys() - it.standings.keys()
+    )  # nobody has waited for some of these so far
+    it.put_off(edited | unknown | on_trial | needed | {*stopped})
     it.agenda.touch_sockets((*new.sockets, *it.sockets))
 
 

@@ -122,7 +122,9 @@ def _condition(plan: Plan, slot: int, *, is_due: bool) -> SlotCondition:
     job, record, held = plan.observed.job, plan.slots.mains.get(slot), plan.conditions.get(slot)
     run = job.runs.get(slot)
     if record is not None and not isinstance(record.phase, Exited):
-        return conditions.of_process(plan, record, "")
+        # One that is still to be fired in this generation runs in a former one.
+        found = conditions.of_process(plan, record, "")
+        return replace(found, runs=False) if is_due else found
     if record is not None and (run is None or run.outcome is None):
         is_wanted = slot <= plan.want
         return held or (BEING_STARTED if is_wanted else conditions.of_process(plan, record, ""))

@@ -266,6 +266,9 @@ class Picture:
         graph = graph_of({**self.retired, **self.spec.watchers})
         if graph != self.graph:
             self.graph = graph
+            # How one stands is followed only as long as somebody waits for it.
+            kept = self.standings.keys() & graph.dependents.keys()
+            self.standings = {name: self.standings[name] for name in kept}
             self._stop_order.follow(graph)
             self.note_going({*self.known, *self.names()})
 
@@ -275,7 +278,8 @@ class Picture:
         if tally is None or name not in self.graph.dependents:
             return
         before = self.standings.get(name)
-        now = self.standings[name] = standing_of(plan, tally, before)
+        waits = bool(self.agenda.attention.at_gate(name))
+        now = self.standings[name] = standing_of(plan, tally, before, waits=waits)
         if now.is_settled and not (before is not None and before.is_settled):
             for other in self.graph.followers[name]:
                 self.agenda.touch(other)

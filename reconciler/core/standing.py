@@ -18,12 +18,15 @@ _URGENCY: Final[tuple[SlotState, ...]] = (
 )
 
 
-def standing_of(plan: Plan, tally: Tally, former: Standing | None) -> Standing:
-    """Return how a watcher stands; `tally` is of all its slots, `former` what was known of it before."""
+def standing_of(plan: Plan, tally: Tally, former: Standing | None, *, waits: bool) -> Standing:
+    """Return how a watcher stands; `tally` is of all its slots, `former` what was known of it before.
+
+    `waits`: some of its slots wait for others.
+    """
     count = _count(plan)
     is_up_to_date = not tally.outdated
     return Standing(
-        frozenset(_met(plan, tally, count)),
+        frozenset(_met(plan, tally, count, waits=waits)),
         is_up_to_date,
         is_up_to_date and tally.ready >= count > 0,
         _note(plan, tally, count),
@@ -43,7 +46,10 @@ def stands(plan: Plan, slots: Collection[int], condition: DependencyCondition) -
             tally.change(slot, None, found)
     count = len(slots) or _count(plan)
     least = count if slots else None
-    is_met = condition in _met(plan, tally, count, least) and not tally.outdated
+    is_met = (
+        condition in _met(plan, tally, count, waits=bool(plan.at_gate), least=least)
+        and not tally.outdated
+    )
     return is_met, _idle(plan, tally, count) or tally.why_stuck or (
         tally.why_failed if condition != "completed" else ""
     )
@@ -56,7 +62,7 @@ def _count(plan: Plan) -> int:
 
 
 def _met(
-    plan: Plan, tally: Tally, count: int, least: int | None = None
+    plan: Plan, tally: Tally, count: int, *, waits: bool, least: int | None = None
 ) -> set[DependencyCondition]:
     """Return what a watcher has come to; it is ready with at `least` so many slots, None: as its rollout says."""
     met: set[DependencyCondition] = set()
@@ -70,6 +76,9 @@ def _met(
         met.add("ready")
     if tally.states["Idle"] >= count:  # who connects is served
         met |= {"started", "ready"}
+    # How a run has ended counts when it is on the disk: else the next controller may know otherwise.
+    if waits or plan.observed.writing:
+        return met
     if succeeded >= count:
         met.add("succeeded")
     if ended >= count:

@@ -10,7 +10,7 @@ import pytest
 from reconciler.core.intents import scaled, started, stopped
 from reconciler.model.action import Spawn
 from reconciler.model.intent import NO_INTENT, RequestedBy
-from reconciler.model.observation import IntentChanged, JobChanged, ShutdownAsked
+from reconciler.model.observation import IntentChanged, JobChanged, RunRecorded, ShutdownAsked
 from reconciler.model.process import Exit
 from reconciler.model.spec import BackoffSpec, DependencySpec, MaxRestartsSpec, StopSpec
 from reconciler.model.units import SECOND_NS as S
@@ -452,3 +452,36 @@ def test_a_graph_starts_in_the_time_of_its_longest_chain_and_stops_the_other_way
     assert sorted(order) == sorted(names)
     for name in names:
         assert all(order.index(name) < order.index(each) for each in needs[name])
+
+
+def test_an_end_counts_when_it_is_on_the_disk() -> None:
+    stage = Stage().apply(spec(a=job(), web=watcher(depends_on=on("completed", "a"))))
+    stage.hold_runs = True
+    stage.exit("a.1", 0)
+    assert stage.alive() == []
+    stage.tell(RunRecorded("a", stage.runs[-1].run))
+    assert stage.alive() == ["web.1"]
+
+
+def test_what_ran_before_anybody_depended_on_it_is_found_to_be_ready() -> None:
+    stage = Stage().apply(spec(db=watcher())).wait(60)
+    stage.apply(spec(db=watcher(), web=watcher(depends_on=on())))
+    assert stage.alive() == ["db.1", "web.1"]
+
+
+def test_how_one_stands_is_found_anew_when_somebody_depends_on_it_again() -> None:
+    web = watcher(depends_on=on("completed", "a"))
+    stage = Stage().apply(spec(a=job(), web=web)).wait(1)
+    stage.apply(spec(a=job(), web=watcher(autostart=False))).exit("a.1", 0)
+    stage.apply(spec(a=job(), web=web))
+    assert stage.alive() == ["web.1"]
+
+
+def test_a_run_of_a_former_generation_is_no_start_of_the_newest() -> None:
+    stage = Stage().apply(spec(a=job(), web=watcher(depends_on=on("started", "a")))).wait(5)
+    pid = stage.pid("web.1")
+    edited = spec(a=job(env={"V": "2"}), web=watcher(env={"V": "2"}, depends_on=on("started", "a")))
+    stage.apply(edited).wait(5)
+    assert stage.pid("web.1") == pid
+    stage.exit("a.1", 0).wait(5)
+    assert stage.pid("web.1") != pid

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from reconciler.core import (
     backoff,
+    dependencies,
     desired,
     fold,
     gates,
@@ -21,12 +22,14 @@ from reconciler.core import (
     secrets,
     services,
     settings,
+    standing,
     stopping,
     template,
     verdict,
     watchers,
 )
 from reconciler.core import sockets as core_sockets
+from reconciler.core.stop_order import StopOrder
 from reconciler.keeper import keeper as keeper_module
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.listeners import Listeners
@@ -75,6 +78,46 @@ def _without_record_first(original: Any) -> Any:
         original(plan, slot)
 
     return close
+
+
+def _tells_nobody(original: Any) -> Any:
+    """Nobody is looked at again when it changes how another watcher stands."""
+
+    def note(self: Any, plan: Any) -> None:
+        graph, self.graph = (
+            self.graph,
+            replace(self.graph, dependents=dict.fromkeys(self.graph.dependents, ())),
+        )
+        original(self, plan)
+        self.graph = graph
+
+    return note
+
+
+def _only_by_priority(original: Any) -> Any:
+    def why_wait(self: Any, name: str, spec: Any) -> str:
+        before, self._before = self._before, {}
+        found: str = original(self, name, spec)
+        self._before = before
+        return found
+
+    return why_wait
+
+
+def _ready_when_started(original: Any) -> Any:
+    def met(*of: Any, **how: Any) -> Any:
+        found = original(*of, **how)
+        return found | {"ready"} if "started" in found else found
+
+    return met
+
+
+def _succeeded_when_completed(original: Any) -> Any:
+    def met(*of: Any, **how: Any) -> Any:
+        found = original(*of, **how)
+        return found | {"succeeded"} if "completed" in found else found
+
+    return met
 
 
 def _kill_at_once(original: Any) -> Any:
@@ -410,7 +453,7 @@ BUGS: dict[str, Bug] = {
         6,
         "reload=0.7, order reload=0.7, busy people=0.6",
     ),
-    "all stop together": Bug(picture, "priority_of_going", _always(None), 74),
+    "all stop together": Bug(picture, "is_going", _always(False), 74),
     "edits of what is in force are not taken": Bug(settings, "pending", _always(None), 8),
     "stop commands are not run": Bug(stopping, "run_command", _always(None), 6),
     "lost runs stay lost": Bug(generations, "lost_slots", _always(()), 138),
@@ -446,6 +489,17 @@ BUGS: dict[str, Bug] = {
         41,
         "ignored TERM=0.6, slow ends=0.6, busy people=0.6",
     ),
+    # dependencies
+    "nobody waits for others": Bug(dependencies, "held", _always(None), 12),
+    "who waits is not told that its dependency is there": Bug(
+        picture.Picture, "note_standing", _tells_nobody, 19
+    ),
+    "a process gives way before its successor could start": Bug(
+        gates, "before_replacement", _always(None), 20
+    ),
+    "dependents stop last": Bug(StopOrder, "why_wait", _only_by_priority, 8),
+    "a started dependency is ready": Bug(standing, "_met", _ready_when_started, 12),
+    "a failed job has succeeded": Bug(standing, "_met", _succeeded_when_completed, 8),
     # adoption
     "users of the former socket are taken for users of the lost one": Bug(
         adoption,

@@ -43,6 +43,7 @@ BASE: Final = frozenset(
             for what in ("start", "spawn", "stop", "reap")
         ),
         "hooks.before_signal",
+        "depends_on",
     )
 )
 """Fields that the people of every seed make use of."""

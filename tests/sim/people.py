@@ -20,6 +20,7 @@ from reconciler.model.process import LaunchError
 from reconciler.model.revision import Trial
 from reconciler.model.spec import (
     ApplySpec,
+    DependencySpec,
     HookSpec,
     HooksSpec,
     ReloadBySignal,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from tests.sim.world import World
 
 T = TypeVar("T", bound=Struct)
+ORDER = ("bystander", "job", "web", "api", "extra", "jobs")
+"""Who may depend on whom: on those before it."""
 SOMEBODY = RequestedBy("somebody", "", 0)
 HOOK = HookSpec(cmd=("hook",), timeout=HOOK_TIMEOUT_NS)
 HOOK_NAMES = (
@@ -59,6 +62,9 @@ class People:
         self.world, self.rng = world, world.rng
         self.has_own = random.Random(f"own {world.seed}").random() < 0.2
         """The slots of `api` have a socket each (reuseport). Of a die of its own: no other history changes."""
+        own_die = random.Random(f"needs {world.seed}")
+        self.needs = own_die if own_die.random() < 0.3 else None
+        """By what it is found who depends on whom; None: nobody does. Of a die of its own, too."""
         self.touched_ns: dict[str, int] = {}
         self.upset_ns: dict[str, int] = {}
         """When somebody asked for more than a roll: a stop, a start, another number, all at once."""
@@ -90,7 +96,7 @@ class People:
     def first_spec(self) -> Spec:
         watchers = {"bystander": WatcherSpec(cmd=("bystander",), numprocesses=2)}
         for name in ("web", "api", "job"):
-            watchers[name] = self._new_watcher(name)
+            watchers[name] = self._depending(name, self._new_watcher(name))
         own = {"own": replace(listener(7000), reuseport=True)} if self.has_own else {}
         apply = self._flavoured(ApplySpec(), "apply", "apply")
         return Spec(apply=apply, sockets={"http": listener(8000), **own}, watchers=watchers)
@@ -122,6 +128,27 @@ class People:
             if hook is not None:
                 hooks = replace(hooks, **{role: self._flavoured(hook, "hook", name)})
         return self._flavoured(replace(spec, hooks=hooks), "watcher", name)
+
+    def _depending(self, name: str, spec: WatcherSpec) -> WatcherSpec:
+        """Return a watcher that depends on some of those before it in `ORDER`, if anybody does in this history."""
+        if self.needs is None or name == "bystander":
+            return spec
+        before = ORDER[: ORDER.index(name)]
+        chosen = [each for each in before if self.needs.random() < 0.5]
+        return replace(spec, depends_on={each: self._dependency(each) for each in chosen})
+
+    def _dependency(self, name: str) -> DependencySpec:
+        assert self.needs is not None
+        is_job = name.startswith("job")
+        of_job = ("succeeded", "completed", "started")
+        condition = self.needs.choice(of_job if is_job else ("ready", "ready", "started"))
+        follows = not is_job and self.needs.random() < 0.2
+        return DependencySpec(
+            condition,
+            required=self.needs.random() < 0.8,
+            on_restart="restart" if follows else "ignore",
+            timeout=self.needs.choice((None, None, 2 * S)),
+        )
 
     # ---- the language ---------------------------------------------------------------------------
 
@@ -240,6 +267,9 @@ class People:
         rng, spec = self.rng, self.world.disk.spec
         name = rng.choice(sorted(spec.watchers))
         old = spec.watchers[name]
+        if self.needs is not None and self.needs.random() < 0.5:
+            self._edit_what_depends(self.needs)
+            return
         if self.says and name != "bystander" and rng.random() < 0.5:
             self._edit_field(name)
             return
@@ -263,6 +293,24 @@ class People:
             self._touch(name, upset=what == "scale")
         self.edit(replace(spec, watchers={**spec.watchers, name: new}))
 
+    def _edit_what_depends(self, needs: random.Random) -> None:
+        """Have a watcher depend on others, or deploy one with all that it depends on: another command for each."""
+        spec = self.world.disk.spec
+        depending = sorted(name for name, each in spec.watchers.items() if each.dependencies)
+        if depending and needs.random() < 0.7:
+            name = needs.choice(depending)
+            new = {}
+            for each in {name: None, **spec.watchers[name].dependencies}:
+                if each != "bystander":
+                    self.versions[each] += 1
+                    new[each] = replace(spec.watchers[each], cmd=(each, f"v{self.versions[each]}"))
+        else:
+            name = needs.choice(sorted(spec.watchers))
+            new = {name: self._depending(name, spec.watchers[name])}
+        for each in new:
+            self._touch(each)
+        self.edit(replace(spec, watchers={**spec.watchers, **new}))
+
     def _edit_list(self) -> None:
         """Add, remove or rename a watcher."""
         rng, spec = self.rng, self.world.disk.spec
@@ -272,12 +320,13 @@ class People:
         if name in watchers:
             del watchers[name]
         else:
-            watchers[name] = self._new_watcher(name)
+            watchers[name] = self._depending(name, self._new_watcher(name))
         self.edit(replace(spec, watchers=watchers))
 
     def edit(self, spec: Spec, *, restores: bool = False) -> None:
         """Apply a spec as the controller does: on the disk first, then before the core."""
         disk = self.world.disk
+        spec = _without_unknown(spec)
         removed = {n: s for n, s in disk.spec.watchers.items() if n not in spec.watchers}
         retiring = {**disk.retiring, **removed}
         trial = self._trial_of(spec, restores=restores)
@@ -476,3 +525,16 @@ class People:
         """Ask for an orderly end."""
         assert self.world.controller is not None
         self.world.controller.inbox.append(ShutdownAsked())
+
+
+def _without_unknown(spec: Spec) -> Spec:
+    """Return a spec as the loader accepts it: nobody depends on what it does not have."""
+    watchers = {
+        name: replace(
+            each, depends_on={n: d for n, d in each.dependencies.items() if n in spec.watchers}
+        )
+        if each.dependencies.keys() - spec.watchers.keys()
+        else each
+        for name, each in spec.watchers.items()
+    }
+    return replace(spec, watchers=watchers)

@@ -58,6 +58,7 @@ class World:
         self.lines: list[str] = []
         self.digest = 0
         self.calm = self.ending = False
+        self.shut_down_ns = 0
         self.storm_until_ns = STORM_NS
         few = "few pids" in self.faults.strength
         self.kernel = Machine(script=self._script, pids=FEW_PIDS + 4 if few else PIDS)
@@ -127,7 +128,7 @@ class World:
 
     def shut_down(self) -> None:
         """Ask for an orderly end, and let it come."""
-        self.ending = True
+        self.ending, self.shut_down_ns = True, self.kernel.now
         self.people.shut_down()
         self._advance(self.kernel.now + CALM_NS)
 

@@ -13,6 +13,7 @@ from tests.sim.checkers.ends import Ends
 from tests.sim.checkers.facts import Facts
 from tests.sim.checkers.hooks import Hooks
 from tests.sim.checkers.language import Language
+from tests.sim.checkers.needs import Needs
 from tests.sim.checkers.rest import Rest
 from tests.sim.checkers.serving import Serving
 from tests.sim.checkers.starts import Starts
@@ -41,6 +42,8 @@ INVARIANTS: Final = {
     "I18": "by construction: the simulated clock stands still in a step, and the floors forbid core and keeper to wait",
     "I19": "Serving._own_sockets_are_served",
     "I20": "Language",
+    "I21": "Needs.spawned",
+    "I22": "Needs.ended",
 }
 
 
@@ -50,7 +53,8 @@ class Checkers:
     def __init__(self, world: World) -> None:
         facts = Facts(world)
         self.starts, self.hooks = Starts(facts), Hooks(facts)
-        self.ends, self.serving, self.rest = Ends(facts), Serving(facts), Rest(facts)
+        self.needs = Needs(facts)
+        self.ends, self.serving, self.rest = Ends(facts), Serving(facts), Rest(facts, self.needs)
         self.language = Language(facts)
         world.on_power_loss.append(self.serving.forget)
 
@@ -59,3 +63,4 @@ class Checkers:
         self.ends.end()
         self.language.end()
         self.rest.end()
+        self.needs.ended()

@@ -66,6 +66,8 @@ class Language:
         spec = specs.get(process.id.owner)
         if spec is None or process.id.role != "main" or not self.facts.has_record(process):
             return
+        if self.world.people.needs is not None:
+            return  # who stops later because others depend on it is judged by `Needs`
         first = self.facts.asked_ns.get(process.born, self.kernel.now) == self.kernel.now
         lower = [
             other

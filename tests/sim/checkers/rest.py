@@ -9,13 +9,15 @@ from reconciler.model.process import ProcessId
 
 if TYPE_CHECKING:
     from tests.sim.checkers.facts import Facts
+    from tests.sim.checkers.needs import Needs
 
 
 class Rest:
     """I6, I15: what runs is what is wanted, nothing more happens, and an orderly end leaves nothing."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, needs: Needs) -> None:
         self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
+        self.needs = needs
 
     def end(self) -> None:
         self._runs_as_desired()
@@ -63,7 +65,7 @@ class Rest:
         for id, process in running.items():
             launch = self.world.launches[self.kernel.boots, id, process.incarnation]
             spec = disk.spec.watchers[id.owner]
-            if self._is_paused() or self.facts.has_given_up(id.owner):
+            if self._is_paused() or self.facts.has_given_up(id.owner) or self.needs.waits(id.owner):
                 continue
             shell = spec.shell if isinstance(spec.shell, str) else "/bin/sh"
             argv = (shell, "-c", *spec.cmd) if spec.shell else spec.cmd
@@ -88,10 +90,12 @@ class Rest:
         return spec is not None and spec.is_job
 
     def _waits(self, name: str) -> bool:
-        """Tell whether a watcher uses an address that is taken: it starts when that is free."""
+        """Tell whether a watcher starts later: it uses an address that is taken, or what it depends on is not there."""
         spec = self.world.disk.spec.watchers.get(name)
         if spec is None:
             return False
+        if self.needs.waits(name):
+            return True
         return bool(self.facts.taken_sockets() & {*spec.use_sockets, spec.stdin_socket})
 
     def _sockets_serve(self) -> None:
@@ -120,6 +124,8 @@ class Rest:
             wanted = [held[str(shared[name].listen)] for name in names if name in shared]
             there = [each for each in process.sockets if not each.template.reuseport]
             if process.id.role != "main" or self.facts.has_given_up(process.id.owner):
+                continue
+            if self.needs.waits(process.id.owner):
                 continue
             if not self._is_paused():
                 assert there == wanted, f"{process.id} has {[s.listen for s in there]}"
