@@ -33,6 +33,8 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     },
     "Look": {
         "status": Command("status", "Show desired and observed state, and why they differ."),
+        "stats": Command("stats", "Show processor time and memory of processes and all they have started."),
+        "top": Command("stats", "Show what uses most, on the whole terminal."),
         "logs": Command("logs", "Show the output of the processes."),
         "events": Command("events", "Show what has happened, in order."),
         "runs": Command("runs", "List the runs of a job: when, why, and how they ended."),
@@ -74,8 +76,8 @@ CHANGES: Final = frozenset(
 _USE: Final = {
     "status": "list ps info why",
     "status -w": "monitor monit watch",
-    "status -w -o wide": "top htop",
-    "status -o wide": "describe get show stats tree",
+    "top": "htop",
+    "status -o wide": "describe get show tree",
     "status -o json": "inspect",
     "logs": "journal log",
     "logs -f": "attach tail",

@@ -139,6 +139,32 @@ class Failed(Struct, frozen=True):
     message: str = ""
 
 
+class SlotStats(Struct, frozen=True):
+    """What the process of a slot and all that it has started use just now."""
+
+    watcher: str = ""
+    slot: int = 0
+    pid: int = 0
+    state: str = ""
+    since_ns: int = 0
+    restarts: int = 0
+    cpu_percent: float = 0.0
+    """Of one processor, over the last second or more."""
+    cpu_ns: int = 0
+    memory_bytes: int = 0
+    processes: int = 0
+    threads: int = 0
+
+
+class Stats(Struct, frozen=True):
+    """The answer to `stats`, and a notification of `stats.follow`: slots with a process."""
+
+    time_ns: int = 0
+    slots: tuple[SlotStats, ...] = ()
+    left_out: int = 0
+    """So many that use least are left out of a notification."""
+
+
 class Surroundings(Struct, frozen=True):
     """The answer to `exec`: all that a process of a slot is started with, but for its command.
 

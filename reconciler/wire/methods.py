@@ -17,7 +17,7 @@ from reconciler.model.order import Awaited, Goal
 from reconciler.model.process import Reach
 from reconciler.model.spec import MAX_NUMPROCESSES, Overlap, Role
 from reconciler.model.status import Status
-from reconciler.model.units import DAY_NS
+from reconciler.model.units import DAY_NS, MILLISECOND_NS, SECOND_NS
 from reconciler.model.value import Struct, field
 from reconciler.wire.rpc import MAX_STRING_BYTES
 
@@ -170,6 +170,12 @@ class FollowWait(Selecting, frozen=True):
     awaits: Awaited | None = None
 
 
+class FollowStats(Selecting, frozen=True):
+    """How often."""
+
+    interval_ns: Annotated[int, Meta(ge=500 * MILLISECOND_NS, le=DAY_NS)] = SECOND_NS
+
+
 class CancelStream(Parameters, frozen=True, kw_only=True):
     """Which one."""
 
@@ -292,6 +298,8 @@ METHODS: Final[dict[str, Method]] = {
     "events": Method("view", NewestEvents, answer.Events),
     "runs": Method("view", AskRuns, answer.Runs),
     "logs": Method("view", AskLogs, answer.Logs),
+    "stats": Method("view", Selecting, answer.Stats),
+    "stats.follow": Method("view", FollowStats, answer.Stats, follows="stats"),
     "events.follow": Method("view", FollowEvents, answer.EventEntry, follows="event"),
     "logs.follow": Method("view", FollowLogs, answer.LogEntry, follows="log"),
     "apply.follow": Method("view", FollowApply, answer.Progress, follows="progress"),

@@ -12,6 +12,7 @@
 | `plan` | plan, apply |
 | `revisions` | history, diff, rollback |
 | `status` | status |
+| `stats` | stats, top: what processes use |
 | `logs` | logs |
 | `events` | events |
 | `runs` | runs: the ledger of a job |

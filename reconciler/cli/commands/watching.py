@@ -32,7 +32,7 @@ def watch(client: Client, screen: Terminal, ask: Callable[[], Status], view: Vie
     offset, shown = 0, 0.0
     status = ask()
     with (
-        _keys() as read,
+        keys() as read,
         terminal.Live(screen) as live,
         Client(instance=client.instance) as second,
     ):
@@ -55,7 +55,7 @@ def watch(client: Client, screen: Terminal, ask: Callable[[], Status], view: Vie
 
 
 @contextlib.contextmanager
-def _keys() -> Iterator[Callable[[], str] | None]:
+def keys() -> Iterator[Callable[[], str] | None]:
     """Give a function that returns the keys pressed since, None where there is no keyboard."""
     if sys.stdin is None or not sys.stdin.isatty():
         yield None

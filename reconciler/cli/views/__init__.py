@@ -10,6 +10,7 @@
 | `status` | the status: tables of watchers, slots and sockets |
 | `summary` | the state of an instance as a whole: its revision, its problems |
 | `scrolling` | one screen of a status that is longer |
+| `stats` | what processes use, as a table and as one screen |
 | `plan` | what happens to each watcher and socket, and why |
 | `progress` | what is waited for |
 | `orders` | the results of an order |

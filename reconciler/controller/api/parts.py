@@ -14,6 +14,7 @@ from reconciler.controller.api.methods.progress import ProgressMethods
 from reconciler.controller.api.methods.revisions import RevisionMethods
 from reconciler.controller.api.methods.runs import RunMethods
 from reconciler.controller.api.methods.spec import SpecMethods
+from reconciler.controller.api.methods.stats import StatsMethods
 from reconciler.controller.api.methods.status import StatusMethods
 from reconciler.controller.api.methods.upgrade import Upgrades
 from reconciler.controller.api.methods.watchers import WatcherMethods
@@ -82,6 +83,7 @@ class Api:
             RunMethods(core, saving),
             watchers,
             self.upgrades,
+            StatsMethods(core, board, lanes, self.streams),
             ExecMethods(config, core, specs.secrets),
             ManagerMethods(config, core, source, keeper, self.waiters, shut_down),
         )

@@ -25,6 +25,10 @@ class Usage(Struct, frozen=True):
     """Share of one processor in the last seconds; of a process nobody has asked for, since it was started."""
     memory_bytes: int
     """Memory of the whole tree; what processes share is counted once (Pss) where that can be read."""
+    processes: int = 1
+    threads: int = 1
+    cpu_ns: int = 0
+    """Processor time so far, with that of descendants that have ended and were waited for."""
 
 
 class _Stat(NamedTuple):
@@ -35,6 +39,7 @@ class _Stat(NamedTuple):
     seconds: float
     """Processor time, with that of its children that have ended."""
     resident_bytes: int
+    threads: int
 
 
 class _Sample(NamedTuple):
@@ -60,7 +65,8 @@ def usage_of(pids: Iterable[int]) -> dict[int, Usage]:
         spent_s = sum(processes[each].seconds for each in members)
         percent = _percent((pid, processes[pid].born), _Sample(now_s, spent_s))
         memory = sum(_memory_bytes(each, processes[each]) for each in members)
-        found[pid] = Usage(percent, memory)
+        threads = sum(processes[each].threads for each in members)
+        found[pid] = Usage(percent, memory, len(members), threads, round(spent_s * 1e9))
     for key in [
         key for key in _samples if key[0] not in processes or processes[key[0]].born != key[1]
     ]:
@@ -153,8 +159,9 @@ def _stat(pid: int) -> _Stat | None:
     if len(fields) < 22 or fields[0] == b"Z":
         return None
     spent = sum(map(int, fields[11:15])) * _TICK_S
+    resident_bytes = int(fields[21]) * _PAGE_BYTES
     return _Stat(
-        int(fields[1]), int(fields[3]), int(fields[19]), spent, int(fields[21]) * _PAGE_BYTES
+        int(fields[1]), int(fields[3]), int(fields[19]), spent, resident_bytes, int(fields[17])
     )
 
 

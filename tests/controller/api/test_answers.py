@@ -65,6 +65,8 @@ def differences(told: Any, read: Any, place: str = "") -> set[str]:
         ("diff", {"old": "newest", "new": "newest"}),
         ("events", {}),
         ("runs", {"names": ["mig"]}),
+        ("stats", {}),
+        ("exec", {"name": "web"}),
         ("stop", {"names": ["web"]}),
         ("rerun", {"names": ["mig"]}),
     ],
@@ -89,6 +91,8 @@ def test_an_answer_has_the_keys_that_clients_read(
         ("apply.follow", {}),
         ("orders.follow", {"goals": [{"name": "web", "kind": "up"}]}),
         ("logs.follow", {}),
+        ("wait.follow", {"names": ["web"]}),
+        ("stats.follow", {}),
     ],
 )
 def test_a_notification_has_the_keys_that_clients_read(

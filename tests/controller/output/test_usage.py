@@ -48,7 +48,10 @@ def test_usage_is_that_of_the_whole_tree() -> None:
         try:
             assert main.stdout is not None
             assert main.stdout.read(3) == b"xxx"
-            assert usage_of([main.pid])[main.pid].memory_bytes > 60_000_000
+            used = usage_of([main.pid])[main.pid]
+            assert used.memory_bytes > 60_000_000
+            assert (used.processes, used.threads) == (3, 3)
+            assert 0 < used.cpu_ns < 60 * 10**9
         finally:
             os.killpg(main.pid, signal.SIGKILL)
 

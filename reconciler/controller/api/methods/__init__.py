@@ -10,6 +10,7 @@
 | `revisions` | `history`, `diff`, `rollback` |
 | `runs` | `runs` |
 | `spec` | `plan`, `apply` |
+| `stats` | `stats`, `stats.follow` |
 | `status` | `status` |
 | `upgrade` | `upgrade` |
 | `watchers` | `start`, `stop`, `restart`, `reload`, `signal`, `scale`, `resume`, `rerun` |

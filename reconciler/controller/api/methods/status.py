@@ -19,7 +19,7 @@ from reconciler.core.reconciler import Reconciler
 from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import Orphan
 from reconciler.model.status import OrphanStatus, SlotStatus, WatcherStatus
-from reconciler.model.value import Part, asdict, replace
+from reconciler.model.value import Part, replace
 from reconciler.wire import rpc
 from reconciler.wire.methods import AskStatus
 
@@ -139,6 +139,8 @@ def _shown(orphan: Orphan) -> OrphanStatus:
 def _with_usage(status: WatcherStatus, usage: dict[int, Usage]) -> WatcherStatus:
     def used(slot: SlotStatus) -> SlotStatus:
         found = usage.get(slot.pid or 0)
-        return slot if found is None else replace(slot, **asdict(found))
+        if found is None:
+            return slot
+        return replace(slot, cpu_percent=found.cpu_percent, memory_bytes=found.memory_bytes)
 
     return replace(status, slots=tuple(map(used, status.slots)))
