@@ -466,7 +466,8 @@ def test_a_process_that_is_no_plugins_is_known_by_its_user(
     instance.start()
     as_plugin(instance, 4_000_000)
     seen = process.connect(instance)
-    assert (seen.plugin, instance.controller.api.access.permit(seen)) == ("", Permit("admin"))
+    permit = instance.controller.api.access.permit(seen)
+    assert (seen.plugin, permit) == ("", Permit("admin", owns=True))
 
 
 def test_a_plugin_that_is_one_no_more_may_nothing(instance: Instance, faces: list[Peer]) -> None:
