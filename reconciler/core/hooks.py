@@ -15,6 +15,7 @@ from reconciler.core.plan import Plan, Verdict
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import helper_argv, helper_hash, helper_launch
 from reconciler.model.action import Forget, Remember, Signal, Spawn
+from reconciler.model.probe import PURPOSES
 from reconciler.model.process import (
     Exited,
     Memory,
@@ -293,6 +294,8 @@ def _clear_away(plan: Plan, id: ProcessId) -> None:
     else:
         hook = hook_of(plan, id.role)
         timeout_ns = LEFTOVER_TIMEOUT_NS if hook is None else hook.timeout
+        if id.role in PURPOSES:
+            timeout_ns = 0  # of a probe nobody waits for the answer any more
         kill_when_due(plan, record, 0 if plan.world.shutting_down else timeout_ns)
 
 

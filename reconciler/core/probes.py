@@ -16,6 +16,7 @@ from reconciler.core.template import expand
 from reconciler.model.action import Probe, Unprobe
 from reconciler.model.observed import ProbeObserved
 from reconciler.model.probe import (
+    PURPOSES,
     HttpTarget,
     LogTarget,
     Probing,
@@ -33,10 +34,7 @@ from reconciler.model.process import ProcessId, ProcessRecord
 from reconciler.model.spec import ProbeSpec, ReadySpec
 from reconciler.model.value import replace
 
-READY: Final = "ready"
-HEALTH: Final = "health"
-"""The purposes of probes, which are also the roles of the commands that are run for them."""
-PURPOSES: Final = (READY, HEALTH)
+READY, HEALTH = PURPOSES
 
 
 _UNREADABLE: Final = "log: where its output begins is not known, it was started before an edit"

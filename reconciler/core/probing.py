@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from reconciler.core import events, health, probes, readiness, stopping
+from reconciler.core.hooks import drive
 from reconciler.core.plan import Plan
 from reconciler.model.action import Remember
-from reconciler.model.process import ProcessRecord, Running
+from reconciler.model.process import ProcessRecord, Running, pid_of
 from reconciler.model.units import format_duration
 from reconciler.model.value import replace
 
@@ -14,7 +15,7 @@ def go_on(plan: Plan, record: ProcessRecord) -> bool:
     """Take the next step of a running process towards being ready; False when what is remembered of it has changed."""
     memory, ready, phase = record.memory, plan.spec.ready, record.phase
     if readiness.is_ready(plan, record) and (not memory.probed or memory.ready_at_ns is not None):
-        return health.watch(plan, record)
+        return _run_after_ready(plan, record) and health.watch(plan, record)
     if not memory.probed:
         return True
     assert isinstance(phase, Running)
@@ -29,6 +30,19 @@ def go_on(plan: Plan, record: ProcessRecord) -> bool:
     if ready is not None and probes.is_asked(ready):
         probes.ask(plan, record, probes.READY, ready, phase.started_at_ns)
     return True
+
+
+def _run_after_ready(plan: Plan, record: ProcessRecord) -> bool:
+    """Run after_ready once, whatever comes of it; False when that it has ended is remembered now."""
+    if record.memory.after_ready_ended or plan.spec.hooks.after_ready is None:
+        return True
+    details = {"pid": pid_of(record.phase)}
+    verdict = drive(plan, "after_ready", record.id.slot, record.incarnation, details)
+    if verdict.state == "pending":
+        return True
+    memory = replace(record.memory, after_ready_ended=True)
+    plan.act(Remember(record.id, record.incarnation, memory))
+    return False
 
 
 def _is_ready(plan: Plan, record: ProcessRecord, phase: Running) -> None:

@@ -16,6 +16,9 @@ MAX_STREAK: Final = 1000
 MAX_PATTERN: Final = 1000
 LOCALHOST: Final = "127.0.0.1"
 
+PURPOSES: Final = ("ready", "health")
+"""What is asked for; also the roles of the commands that are run for it."""
+
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 
 _HOST: Final = r"\[(?P<v6>[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?)\]|(?P<host>[A-Za-z0-9_.-]+)"

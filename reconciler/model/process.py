@@ -333,6 +333,8 @@ class Memory(Struct, frozen=True):
     cold_start_ns: int | None = None
     after_spawn_passed: bool = False
     """after_spawn has passed or there was none."""
+    after_ready_ended: bool = False
+    """after_ready has run, or there was none."""
     reaped: bool = False
     """The reap hooks have run or there were none."""
     reloaded: int = 0

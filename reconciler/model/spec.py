@@ -589,6 +589,10 @@ class HooksSpec(Struct, frozen=True):
         HookSpec | None,
         _live("After each process has started; veto: it stops, and starts again later."),
     ] = None
+    after_ready: Annotated[
+        HookSpec | None,
+        _live("When a process has become ready; it goes on whatever the hook says."),
+    ] = None
     before_signal: Annotated[
         HookSpec | None,
         _live("Before a signal to a process; veto: it is not sent (SIGKILL always is)."),

@@ -231,7 +231,7 @@ _WORDS_BY_ANSWER: Final = {
         "write: stdout: {file: ...}": "file",
     },
     "HooksSpec": {
-        NOT_BUILT: "extended_stats after_ready",
+        NOT_BUILT: "extended_stats",
         "write: before_start": "pre_start",
         "write: after_start": "post_start",
         "write: before_stop": "pre_stop",

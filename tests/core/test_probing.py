@@ -328,6 +328,25 @@ def test_a_process_whose_output_is_not_known_is_started_again_at_the_deadline() 
     assert "where its output begins is not known" in stage.slot("web.1").note
 
 
+def test_a_command_that_runs_when_its_process_is_stopped_is_killed() -> None:
+    stage = web().apply(spec())
+    assert (0, "web.1:ready", "KILL") in stage.signals()
+    assert stage.records == {}
+
+
+def test_after_ready_runs_once_for_each_process_and_keeps_nothing_back() -> None:
+    hooks = HooksSpec(after_ready=HOOK)
+    wanted = spec(web=watcher(ready=HTTP, hooks=hooks, backoff=PATIENT))
+    stage = Stage().apply(wanted).wait(5)
+    assert stage.spawned("after_ready") == []
+    stage.answer("web.1:ready", passed=True)
+    assert (stage.spawned("after_ready"), seen(stage)) == (["web.1:after_ready"], ("Running", ""))
+    stage.exit("web.1:after_ready", 1).wait(60).new_controller(wanted).wait(60)
+    assert (stage.alive(), len(stage.spawned("after_ready"))) == (["web.1"], 1)
+    stage.exit("web.1", 1).answer("web.1:ready", passed=True)
+    assert len(stage.spawned("after_ready")) == 2
+
+
 def test_a_hook_after_the_start_comes_before_the_probe() -> None:
     stage = web(hooks=HooksSpec(after_spawn=HOOK)).wait(20)
     assert asked(stage) == []

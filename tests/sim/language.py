@@ -131,6 +131,7 @@ MEANINGLESS: Final = {
     "on_demand": "no client comes to the sockets of the simulation",
     "env_file": "the loader reads the files and works them into `env`",
     "ready": "the programs of the simulation answer no probe yet",
+    "hooks.after_ready": "the programs of the simulation answer no probe yet",
     "watchdog": "the programs of the simulation say nothing of themselves yet",
     "pid_file": "the programs of the simulation hand over to nobody yet",
     "schedule": "the wall clock is not simulated",
