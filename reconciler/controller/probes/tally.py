@@ -11,18 +11,22 @@ from reconciler.model.probe import Streak
 from reconciler.model.units import SECOND_NS
 
 RETELL_NS: Final = 5 * SECOND_NS
-"""How often an answer is told at most that means the same and says something else."""
+"""How often an answer is told in the long run that means the same and says something else."""
+AT_ONCE: Final = 3
+"""So many of these are told without waiting."""
 
 
 class Tally:
     """Counts the answers of one probe."""
 
-    __slots__ = ("_probe", "_streak", "_told")
+    __slots__ = ("_free_ns", "_probe", "_streak", "_told")
 
     def __init__(self, probe: Probe) -> None:
         self._probe = probe
         self._streak = Streak()
         self._told: ProbeAnswered | None = None
+        self._free_ns = 0
+        """When as many may be told at once again as at the beginning."""
 
     def take(self, outcome: Outcome, now_ns: int) -> ProbeAnswered | None:
         """Count an answer; return what is to be told, None when nothing is new."""
@@ -32,8 +36,10 @@ class Tally:
             return None  # what was known goes on to count
         if told is not None and told.passed is passed:
             says_more = not passed and not outcome.passed and outcome.message != told.message
-            if not says_more or now_ns - told.at_ns < RETELL_NS:
+            free_ns = max(self._free_ns, now_ns)
+            if not says_more or free_ns - now_ns >= AT_ONCE * RETELL_NS:
                 return None
+            self._free_ns = free_ns + RETELL_NS
         self._told = ProbeAnswered(
             probe.id, probe.incarnation, probing, passed, outcome.message, now_ns
         )
