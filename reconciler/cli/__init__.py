@@ -2,8 +2,8 @@
 rich and prompt_toolkit.
 
 Talks to the manager over the control socket only. Each command imports what it needs and no more. `commands/`
-stands on `views/`, what people are shown, and on `connection/`, how a manager is found, asked and started; these
-two do not know each other.
+stands on `views/`, what people are shown, on `connection/`, how a manager is found, asked and started, and on
+`checks/`, what this machine allows; these do not know each other.
 
 | file | subject |
 |---|---|

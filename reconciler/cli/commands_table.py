@@ -54,6 +54,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
     "Set up": {
         "explain": Command("about", "Explain a field of the spec."),
         "schema": Command("about", "Print the JSON Schema of the spec, for editors."),
+        "doctor": Command("doctor", "Say what this machine allows, what is amiss, and what to do."),
         "install-service": Command("service", "Write a systemd unit that runs the manager."),
         "completion": Command("about", "Print the completion script for bash, zsh or fish."),
         "shell": Command("shell", "Run these commands interactively."),
@@ -92,6 +93,7 @@ _USE: Final = {
     "rollback": "undo",
     "ls": "instances",
     "validate": "check lint test",
+    "doctor": "diagnose health troubleshoot",
     "explain": "config fields",
 }
 OTHER_WORDS: Final = {

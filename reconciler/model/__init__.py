@@ -21,6 +21,7 @@
 | `event` | what people are told has happened: an entry of `reconcile events` |
 | `status` | what people and programs are shown |
 | `answer` | what else a manager answers, as its clients read it |
+| `finding` | what was found out about the machine |
 | `hiding` | what is never shown: values with secret names, passwords in commands |
 | `errors` | mistakes of users and requests, with place and hint |
 """

@@ -67,7 +67,7 @@ LINES = {
 """Command lines that start no process; for bash click asks that shell for its version."""
 SHOWS_YAML = {"explain"}
 """What shows values as a spec writes them."""
-STARTING = {"up", "run", "validate", "install-service"}
+STARTING = {"up", "run", "validate", "install-service", "doctor"}
 """Commands that read a spec, which a process of its own does."""
 
 

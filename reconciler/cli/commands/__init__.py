@@ -19,6 +19,7 @@
 | `wait` | wait: until watchers are ready, have succeeded, or have stopped |
 | `orders` | start, stop, restart, reload, signal, scale, resume, rerun |
 | `exec` | exec: a command in the place of a watcher's process |
+| `doctor` | doctor: what this machine allows |
 | `service` | install-service: a unit for systemd |
 | `shell` | shell: the same commands, interactively |
 | `about` | explain, schema, completion, version: what needs no manager |

@@ -14,6 +14,7 @@
 | `plan` | what happens to each watcher and socket, and why |
 | `progress` | what is waited for |
 | `orders` | the results of an order |
+| `doctor` | what this machine allows |
 | `mistakes` | mistakes of a spec, with their places |
 | `events` | what has happened |
 | `logs` | output of processes |

@@ -50,7 +50,13 @@ def test_json_has_all_keys(manager: Manager, capsys: pytest.CaptureFixture[str])
     main(["status", "-o", "json"])
 
     (watcher,) = json.loads(capsys.readouterr().out)["watchers"]
-    assert watcher["slots"][0]["exit"] == {"code": 78, "signal": None, "core": False, "error": None}
+    assert watcher["slots"][0]["exit"] == {
+        "code": 78,
+        "signal": None,
+        "core": False,
+        "error": None,
+        "oom": "",
+    }
     assert watcher["conditions"] == []
 
 
