@@ -73,10 +73,10 @@ def was_announced(spec: WatcherSpec, record: ProcessRecord) -> bool:
 
 
 def proves_nothing(spec: WatcherSpec, record: ProcessRecord) -> bool:
-    """Tell whether an end says nothing about the program: it was undone by a keeper's death, asked for or announced."""
+    """Tell whether an end says nothing about the program: a keeper's death, an operator, itself, a successor."""
     assert isinstance(record.phase, Exited)
     is_foreign = record.phase.is_unseen or ended_by_operator(record.memory, record.phase)
-    return is_foreign or was_announced(spec, record)
+    return is_foreign or bool(record.phase.successor) or was_announced(spec, record)
 
 
 def failures_after(spec: WatcherSpec, record: ProcessRecord) -> int:

@@ -23,17 +23,19 @@ def follow(plan: Plan, dead: ProcessRecord) -> SlotCondition | None:
         plan.act(Follow(dead.id, dead.incarnation, phase.successor))
         plan.events.append(events.of_handover(dead, phase.successor))
         return SlotCondition("Starting", "another main process takes over", phase.at_ns)
-    due_ns = phase.at_ns + SUCCESSION_NS
-    if not _may_be_named(plan, dead, phase) or plan.is_due(due_ns):
+    if not is_awaited(plan, dead):
         return None
     file = dead.settings.pid_file
     waits = (
         f"its main process ended ({phase.exit}); waiting for {file} to name the one that goes on"
     )
-    return SlotCondition("Starting", waits, phase.at_ns, due_ns)
+    return SlotCondition("Starting", waits, phase.at_ns, phase.at_ns + SUCCESSION_NS)
 
 
-def _may_be_named(plan: Plan, dead: ProcessRecord, phase: Exited) -> bool:
+def is_awaited(plan: Plan, dead: ProcessRecord) -> bool:
     """Tell whether a file may still name one of those that are left: many write it only after the end."""
+    phase = dead.phase
+    assert isinstance(phase, Exited)
     is_good = phase.exit.code in plan.spec.success_exit_codes
-    return is_good and bool(phase.survivors) and dead.settings.pid_file is not None
+    may_be_named = is_good and bool(phase.survivors) and dead.settings.pid_file is not None
+    return may_be_named and not plan.is_due(phase.at_ns + SUCCESSION_NS)

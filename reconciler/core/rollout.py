@@ -12,6 +12,7 @@ from typing import Final
 from reconciler.core import (
     dependencies,
     desired,
+    handover,
     limits,
     readiness,
     running,
@@ -361,6 +362,7 @@ def why_failed(plan: Plan, record: ProcessRecord) -> str:
         return ""
     if (
         proves_nothing(plan.spec, record)
+        or handover.is_awaited(plan, record)
         or phase.at_ns < trial.begun_ns
         or is_completed(plan.spec, record)
     ):

@@ -111,6 +111,27 @@ def test_who_was_named_is_asked_to_end_where_the_slot_is_stopped_before_it_is_fo
     assert [signal for _, _, signal in stage.signals()] == ["TERM"]
 
 
+def test_a_revision_whose_program_goes_into_the_background_is_good() -> None:
+    stage = Stage().try_out(spec(web=watcher(pid_file=FILE))).wait(0.1)
+    stage.exit("web.1", survivors=True).wait(0.1)
+    assert stage.outcome == "pending"
+    stage.tell(stage.named("web.1", CHILD)).wait(11)
+    assert stage.outcome == "good"
+
+
+def test_one_whose_successor_is_named_at_once_is_good_too() -> None:
+    stage = Stage().try_out(spec(web=watcher(watchdog=60 * S))).wait(0.1)
+    ended = stage._died(process("web.1"), Exit(0), survivors=True)
+    stage.tell(ended, stage.named("web.1", CHILD)).wait(11)
+    assert stage.outcome == "good"
+
+
+def test_one_whose_file_names_nobody_is_not() -> None:
+    stage = Stage().try_out(spec(web=watcher(pid_file=FILE))).wait(0.1)
+    stage.exit("web.1", survivors=True).wait(11)
+    assert stage.outcome == "paused"
+
+
 def test_an_edit_of_the_file_counts_for_what_runs() -> None:
     stage = running(pid_file=None).apply(
         spec(web=watcher(pid_file="/run/other-${slot}.pid", backoff=SLOW))
