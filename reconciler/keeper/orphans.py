@@ -185,11 +185,11 @@ class Orphans:
         identity = self._kernel.identify(pid)
         if identity is not None and self._owner(identity) == process.key:
             return True
+        if self._kernel.ancestors(process.pid):
+            return False
         # It may have lost its parent, whose end nobody has heard of yet.
-        is_new = line[-1] in self._kernel.children().difference(
-            self._by_pid, self._strangers, self._others
-        )
-        return is_new and not self._kernel.ancestors(process.pid)
+        known = (self._by_pid, self._strangers, self._others)
+        return line[-1] in self._kernel.children().difference(*known)
 
     def descendants(self, process: Process) -> dict[int, int]:
         """Return all that is left of a dead process and below that, with when each was started."""

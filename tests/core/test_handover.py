@@ -132,6 +132,14 @@ def test_one_whose_file_names_nobody_is_not() -> None:
     assert stage.outcome == "paused"
 
 
+def test_where_one_that_ends_ends_all_the_one_that_goes_on_has_to_end() -> None:
+    stage = running(on_exit="shutdown").exit("web.1", survivors=True)
+    stage.tell(stage.named("web.1", CHILD)).wait(1)
+    assert stage.alive() == ["web.1"]
+    stage.exit("web.1", 7).wait(1)
+    assert (stage.alive(), stage.quit) == ([], 7)
+
+
 def test_an_edit_of_the_file_counts_for_what_runs() -> None:
     stage = running(pid_file=None).apply(
         spec(web=watcher(pid_file="/run/other-${slot}.pid", backoff=SLOW))
