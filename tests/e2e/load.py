@@ -18,7 +18,7 @@ class Client(threading.Thread):
         while not self.over.wait(0.002):
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=10) as it:
-                    it.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                    it.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
                     answer = b"".join(iter(lambda: it.recv(4096), b""))
                 assert answer.startswith(b"HTTP/1.1 200"), answer
                 self.answered += 1
