@@ -55,6 +55,7 @@
 | `done` | when a spec of jobs alone is done |
 | `goals` | when an order is done |
 | `changes` | what applying a spec would do, and why |
+| `impact` | what a change means meanwhile for clients and for other watchers |
 | `status` | what status shows |
 | `events` | which events a change of a record or socket makes |
 """

@@ -17,7 +17,7 @@ from reconciler.model.process import ProcessRecord, Running
 from reconciler.model.spec import DependencyCondition
 from reconciler.model.units import format_duration
 
-_TO: Final[Mapping[DependencyCondition, str]] = {
+TO: Final[Mapping[DependencyCondition, str]] = {
     "started": "to start",
     "ready": "to be ready",
     "succeeded": "to succeed",
@@ -61,7 +61,7 @@ def unmet(plan: Plan, *, is_new: bool) -> Iterator[Unmet]:
     is_stopped = trial is not None and trial.stops_roll
     for name, each in plan.spec.dependencies.items():
         assert each.condition is not None
-        standing, what = plan.world.standings.get(name), f"waiting for {name} {_TO[each.condition]}"
+        standing, what = plan.world.standings.get(name), f"waiting for {name} {TO[each.condition]}"
         if standing is None:
             yield Unmet(name, what, False, each.timeout)
         elif each.condition in standing.met:

@@ -34,6 +34,8 @@ class Change(Struct, frozen=True):
     fields: tuple[FieldChange, ...] = ()
     next_runs: tuple[Instant, ...] = ()
     """Of a job with a schedule: its next instants."""
+    impact: str = ""
+    """What it means meanwhile: slots that go on, sockets that stay open, who waits for whom."""
 
 
 class Drift(Struct, frozen=True):

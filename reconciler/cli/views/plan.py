@@ -59,6 +59,9 @@ def _change_blocks(change: Change) -> list[Block]:
             Cell(f"{values}  ({field.effect})"),
         )
         blocks.append(Wrapped(cells, 8))
+    if change.impact:
+        cells = (Cell("    impact: ", "quiet"), Cell(change.impact))
+        blocks.append(Wrapped(cells, 8))
     if change.next_runs:
         cells = (Cell("    schedule: ", "quiet"), Cell(next_runs_text(change.next_runs)))
         blocks.append(Wrapped(cells, 8))

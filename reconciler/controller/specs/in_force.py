@@ -8,6 +8,7 @@ from reconciler.controller.runtime import clock
 from reconciler.controller.state.records import Applied
 from reconciler.core.changes import changes, removal_refused
 from reconciler.core.changes import drift as core_drift
+from reconciler.core.impact import with_impact
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.change import Change, Drift
 from reconciler.model.errors import RequestError
@@ -42,7 +43,8 @@ class InForce(Part):
         """Return what applying a spec now would do."""
         # What the first spec says of the manager itself is in force already: it was started so.
         old = self.spec or Spec(daemon=spec.daemon, apply=spec.apply)
-        return changes(old, spec, self.core.observed, self.core.facts)
+        found = changes(old, spec, self.core.observed, self.core.facts)
+        return with_impact(found, old, spec, self.core.observed)
 
     def drift(self, spec: Spec) -> tuple[Drift, ...]:
         """Return what operators keep otherwise than a spec says, also after it is applied."""

@@ -20,6 +20,7 @@ def test_the_plan_says_what_why_and_how() -> None:
                 "fields": [
                     {"field": "env.COLOUR", "effect": "restart", "old": "blue", "new": "green"}
                 ],
+                "impact": "2 of 3 slots run meanwhile; socket http stays open",
             },
             {"name": "old", "how": "remove", "message": "no longer in the spec"},
             {"kind": "socket", "name": "http", "how": "bind", "message": "new"},
@@ -29,6 +30,7 @@ def test_the_plan_says_what_why_and_how() -> None:
     assert paint(plan_page(changes)) == [
         "~ web  replaced one by one: env.COLOUR changed (slots 1-2, 4)",
         "    env.COLOUR: blue -> green  (restart)",
+        "    impact: 2 of 3 slots run meanwhile; socket http stays open",
         "- old  no longer in the spec",
         "+ socket http  new",
         "1 to replace, 1 to remove, 1 to bind",
