@@ -54,6 +54,7 @@
 | `orders` | what each order of an operator does to one watcher |
 | `done` | when a spec of jobs alone is done |
 | `goals` | when an order is done |
+| `notation` | values in the notation of a spec, without what is secret in them |
 | `changes` | what applying a spec would do, and why |
 | `impact` | what a change means meanwhile for clients and for other watchers |
 | `status` | what status shows |

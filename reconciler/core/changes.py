@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator
 
 from reconciler.core import desired, generations, secrets, status
+from reconciler.core.notation import shown, shown_variable
 from reconciler.core.template import restarting, run_hash, same_template, sockets_of, with_secrets
 from reconciler.model.change import Change, Drift, FieldChange, How
-from reconciler.model.hiding import HIDDEN, hide, hide_in_command, is_secret_name
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import ProcessId
-from reconciler.model.spec import Effect, Environment, Field, Spec, WatcherSpec, declared_fields
+from reconciler.model.spec import Effect, Environment, Spec, WatcherSpec, declared_fields
 from reconciler.model.units import (
-    DURATION,
-    MODE,
-    PERCENT,
-    PERIOD,
-    SECONDS,
-    SHARE,
-    SIZE,
     format_count,
-    format_duration,
-    format_mode,
-    format_period,
-    format_size,
 )
 from reconciler.model.value import Struct
-
-MAX_SHOWN: Final = 80
-_PLAIN: Final = re.compile(r"[A-Za-z/.~$_][^:#{}\[\],&*!|>'\"%@`]*(?<! )")
-_WORDS_OF_YAML: Final = frozenset(("null", "true", "false", "~"))
 
 
 def changes(
@@ -264,7 +246,7 @@ def _differences(old: Struct, new: Struct, prefix: str) -> Iterator[FieldChange]
             effect = declared.about.effect
             if restarting(before) != restarting(after):  # of a block that comes or goes
                 effect = "restart"
-            yield FieldChange(path, effect, _shown(declared, before), _shown(declared, after))
+            yield FieldChange(path, effect, shown(declared, before), shown(declared, after))
 
 
 def _env_differences(
@@ -272,81 +254,8 @@ def _env_differences(
 ) -> Iterator[FieldChange]:
     for key in sorted(old.keys() | new.keys()):
         if (key in old, old.get(key)) != (key in new, new.get(key)):
-            shown = [_shown_variable(key, side) for side in (old, new)]
-            yield FieldChange(f"{path}.{key}", effect, shown[0], shown[1])
-
-
-def _shown_variable(name: str, env: Environment) -> str:
-    value = env.get(name)
-    if value is None:
-        return "null" if name in env else "(unset)"
-    return HIDDEN if is_secret_name(name) else hide(value)[:MAX_SHOWN]
-
-
-def _shown(declared: Field, value: object) -> str:
-    """Return a value as users write it, without what is secret in it."""
-    if declared.name == "cmd" and isinstance(value, tuple):
-        return " ".join(hide_in_command(map(str, value)))[:MAX_SHOWN]
-    shown = _written(declared.name, declared.markers, value)
-    return shown if len(shown) <= MAX_SHOWN else f"{shown[: MAX_SHOWN - 1]}…"
-
-
-def _written(name: str, markers: tuple[object, ...], value: object) -> str:
-    """Return a value in the notation of a spec: `2m`, `{python: h.f, timeout: 2m}`, `[{role: view, user: www}]`.
-
-    Of a block only what differs from its default; None in a block is left out.
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return _amount(markers, value)
-    if name == "listen" or SHARE in markers:
-        return str(value)
-    if name == "cmd" and isinstance(value, tuple):
-        return _quoted(" ".join(hide_in_command(map(str, value))))
-    if isinstance(value, Struct):
-        return _block(value)
-    if isinstance(value, Mapping):
-        items = (f"{key}: {_part(str(key), item)}" for key, item in value.items())
-        return f"{{{', '.join(items)}}}"
-    if isinstance(value, tuple):
-        return f"[{', '.join(_written('', (), item) for item in value)}]"
-    return _quoted(hide(str(value)))
-
-
-def _amount(markers: tuple[object, ...], value: int) -> str:
-    if DURATION in markers or SECONDS in markers:
-        return format_duration(value)
-    if PERIOD in markers:
-        return format_period(value)
-    if SIZE in markers:
-        return format_size(value)
-    if MODE in markers:
-        return format_mode(value)
-    return f"{value}%" if PERCENT in markers else str(value)
-
-
-def _block(value: Struct) -> str:
-    parts = [
-        f"{each.name}: {HIDDEN if is_secret_name(each.name) else _written(each.name, each.markers, part)}"
-        for each in declared_fields(type(value))
-        if (part := getattr(value, each.attribute)) is not None
-        if each.required or part != each.default
-    ]
-    return f"{{{', '.join(parts)}}}"
-
-
-def _part(name: str, value: object) -> str:
-    secret = is_secret_name(name) and not isinstance(value, Mapping)
-    return HIDDEN if secret else _written(name, (), value)
-
-
-def _quoted(text: str) -> str:
-    """Return text as YAML writes it within { }: in quotes where it would mean something else."""
-    plain = text and _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML
-    return text if plain else json.dumps(text, ensure_ascii=False)
+            values = [shown_variable(key, side) for side in (old, new)]
+            yield FieldChange(f"{path}.{key}", effect, values[0], values[1])
 
 
 # ---- the guard against mass removal ---------------------------------------------------------------

@@ -16,7 +16,7 @@ from reconciler.model.observation import RetryAsked, SignalAsked
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.order import Decision, Goal, GoalKind, Taken
 from reconciler.model.process import Exited, Reach, several
-from reconciler.model.spec import Overlap, WatcherSpec
+from reconciler.model.spec import MAX_NUMPROCESSES, Overlap, WatcherSpec
 from reconciler.model.status import SlotStatus, WatcherStatus
 from reconciler.model.units import format_count, format_duration, format_few
 from reconciler.model.value import Struct, replace
@@ -406,6 +406,16 @@ def scale(it: Subject, number: int | None) -> Decision:
         goal = it.goal("down", slots=surplus) if surplus else None
         return Decision(message, goal=goal, intent=intent)
     return Decision(message, goal=it.goal("up" if after else "down"), intent=intent)
+
+
+def scale_by(it: Subject, more: int) -> Decision:
+    """Run so many more processes, or fewer, than are to run now; not fewer than none."""
+    if it.spec is None:
+        return _going(it)
+    number = max(it.count + more, 0)
+    if number > MAX_NUMPROCESSES:
+        return _refused(f"cannot have {number} processes: {MAX_NUMPROCESSES} is the most")
+    return scale(it, number)
 
 
 # ---- jobs -----------------------------------------------------------------------------------------

@@ -165,6 +165,23 @@ class Stats(Struct, frozen=True):
     """So many that use least are left out of a notification."""
 
 
+class OptionEntry(Struct, frozen=True):
+    """A field of a watcher as it is in force: `stop.timeout`, `env.PORT`; the value is in the notation of a spec."""
+
+    field: str = ""
+    value: str = ""
+    is_default: bool = False
+    effect: str = ""
+    """What an edit of it does: none, live, restart or rebind."""
+
+
+class Options(Struct, frozen=True):
+    """The answer to `options`."""
+
+    name: str = ""
+    fields: tuple[OptionEntry, ...] = ()
+
+
 class Surroundings(Struct, frozen=True):
     """The answer to `exec`: all that a process of a slot is started with, but for its command.
 

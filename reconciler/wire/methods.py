@@ -131,6 +131,12 @@ class AskRuns(Selecting, frozen=True):
     limit: Annotated[int, Meta(ge=1, le=MAX_RUNS)] = 1000
 
 
+class AskOptions(Parameters, frozen=True, kw_only=True):
+    """Of which watcher."""
+
+    name: Text
+
+
 class AskLogs(Selecting, frozen=True):
     """Of which streams, and how many lines."""
 
@@ -240,11 +246,17 @@ class SendSignal(Ordering, frozen=True, kw_only=True):
 
 
 class Scale(Waiting, frozen=True, kw_only=True):
-    """Numbers of processes by names of watchers, which may be globs; None is the spec's own."""
+    """Numbers of processes by names of watchers, which may be globs; None is the spec's own.
 
-    scale: Annotated[
-        Mapping[str, Annotated[int, Meta(ge=0, le=MAX_NUMPROCESSES)] | None], Meta(min_length=1)
-    ]
+    `by`: how many more, or fewer, than there are to be now.
+    """
+
+    scale: Mapping[str, Annotated[int, Meta(ge=0, le=MAX_NUMPROCESSES)] | None] = field(
+        default_factory=dict
+    )
+    by: Mapping[str, Annotated[int, Meta(ge=-MAX_NUMPROCESSES, le=MAX_NUMPROCESSES)]] = field(
+        default_factory=dict
+    )
     for_ns: Length | None = None
 
 
@@ -293,6 +305,7 @@ METHODS: Final[dict[str, Method]] = {
     "hello": Method("view", Hello, answer.Hello),
     "status": Method("view", AskStatus, Status),
     "plan": Method("view", AskPlan, Plan),
+    "options": Method("view", AskOptions, answer.Options),
     "history": Method("view", Parameters, answer.History),
     "diff": Method("view", AskDiff, Difference),
     "events": Method("view", NewestEvents, answer.Events),

@@ -54,11 +54,12 @@ def test_without_a_manager_the_exit_code_is_4(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     "line",
     [
-        "stats",
+        "statistics",
         "stop",
         "stop --frobnicate web",
         "scale web",
-        "scale web=-1",
+        "scale web=--1",
+        "decr web 0",
         "scale web=many",
         "signal 9 web",
         "signal TERM",
@@ -89,7 +90,7 @@ def test_every_command_has_a_help(command: str, capsys: pytest.CaptureFixture[st
 def test_an_unknown_command_is_answered_with_near_ones(capsys: pytest.CaptureFixture[str]) -> None:
     main(["stauts"])
 
-    assert "no command 'stauts'; did you mean status?" in capsys.readouterr().err
+    assert "no command 'stauts'; did you mean stats or status?" in capsys.readouterr().err
 
 
 def test_answers_for_programs_are_json_or_yaml_everywhere(
@@ -140,16 +141,15 @@ def test_an_interrupt_ends_quietly(manager: Manager) -> None:
 @pytest.mark.parametrize(
     ("word", "answer"),
     [
-        ("top", "use: reconcile status -w -o wide"),
+        ("htop", "use: reconcile top"),
         ("ps", "use: reconcile status"),
-        ("list", "use: reconcile status"),
         ("tail", "use: reconcile logs -f"),
         ("kill", "use: reconcile signal KILL NAME"),
         ("describe", "use: reconcile status -o wide"),
         ("down", "use: reconcile shutdown"),
         ("aply", "did you mean apply?"),
         ("tree", "use: reconcile status -o wide"),
-        ("stopp", "did you mean stop?"),
+        ("stopp", "did you mean stop or top?"),
         ("frobnicate", "see: reconcile --help"),
         ("shop", "see: reconcile --help"),
     ],

@@ -45,6 +45,7 @@ def order(
         "reload": lambda: orders.reload(it),
         "signal": lambda: orders.signal(it, argument, stage.now),
         "scale": lambda: orders.scale(it, None if argument == "spec" else int(argument)),
+        "scale_by": lambda: orders.scale_by(it, int(argument)),
         "rerun": lambda: orders.rerun(it, failed=argument == "failed"),
     }[method]()
     if decision.intent is not None:
@@ -333,6 +334,20 @@ def test_a_failed_run_fails_the_order_and_an_older_or_other_one_does_not() -> No
     assert goals.judge(goal, stage.reconciler.subject("it", stage.now, 0)) == Judged(
         "failed", "slot 2: failed: exit 3"
     )
+
+
+def test_more_or_fewer_processes_count_from_what_there_are_to_be() -> None:
+    stage = Stage().apply(spec(it=watcher(numprocesses=2))).wait(5)
+    for more, message in (("1", "2 -> 3"), ("1", "3 -> 4"), ("-3", "4 -> 1"), ("-5", "1 -> 0")):
+        assert order(stage, f"scale_by {more}").message.startswith(message)
+        stage.wait(5)
+    assert order(stage, "scale_by 2").message == "0 -> 2 processes"
+    refused = order(stage, "scale_by 9999")
+    assert (refused.taken, refused.message) == (
+        "refused",
+        "cannot have 10001 processes: 10000 is the most",
+    )
+    assert order(stage, "scale_by 1", (1,)).taken == "refused"
 
 
 def test_goals_of_many_slots_fit_into_a_request() -> None:

@@ -49,8 +49,8 @@ def test_a_whole_number_may_be_packed_as_a_float() -> None:
 
 
 def test_what_must_be_given_is_missed() -> None:
-    with pytest.raises(RequestError, match=r"scale: expected a map from names .*, found nothing"):
-        read(METHODS["scale"].parameters, {})
+    with pytest.raises(RequestError, match=r"signal: expected a text .*, found nothing"):
+        read(METHODS["signal"].parameters, {})
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,12 @@
 | `revisions` | history, diff, rollback |
 | `status` | status |
 | `stats` | stats, top: what processes use |
+| `listing` | list, numprocesses, options, listsockets: one thing each, for scripts |
 | `logs` | logs |
 | `events` | events |
 | `runs` | runs: the ledger of a job |
 | `wait` | wait: until watchers are ready, have succeeded, or have stopped |
-| `orders` | start, stop, restart, reload, signal, scale, resume, rerun |
+| `orders` | start, stop, restart, reload, signal, scale, incr, decr, resume, rerun |
 | `exec` | exec: a command in the place of a watcher's process |
 | `doctor` | doctor: what this machine allows |
 | `service` | install-service: a unit for systemd |

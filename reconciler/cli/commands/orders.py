@@ -237,19 +237,57 @@ def scale_command(
 ) -> int:
     """Set the number of processes: reconcile scale web=4 'w*=2'.
 
-    web=spec returns to the number in the spec.
+    web=+1 and web=-1 change it by so many, web=spec returns to the number in the spec.
     """
-    scale = dict(_number(text) for text in numbers)
+    found = [_number(text) for text in numbers]
+    scale = {name: number for name, number, is_more in found if not is_more} or None
+    by = {name: number for name, number, is_more in found if is_more} or None
     client = session.client()
-    answer = client.order("scale", {"scale": scale, **said})
+    answer = client.order("scale", {"scale": scale, "by": by, **said})
     return _finish(client, answer, output, timeout_ns if wait else None)
 
 
-def _number(text: str) -> tuple[str, int | None]:
+def _number(text: str) -> tuple[str, int | None, bool]:
+    """Return name and number, None for that of the spec, and whether it is by how many."""
     name, equals, number = text.partition("=")
     if name and equals and number == "spec":
-        return name, None
-    if name and equals and number.isdecimal() and number.isascii():
-        return name, int(number)
-    msg = f"expected NAME=N or NAME=spec, found {text!r}"
+        return name, None, False
+    digits, is_more = number.lstrip("+-"), number[:1] in {"+", "-"}
+    if (
+        name
+        and equals
+        and digits.isdecimal()
+        and number.isascii()
+        and len(number) - len(digits) < 2
+    ):
+        return name, int(number), is_more
+    msg = f"expected NAME=N, NAME=+N, NAME=-N or NAME=spec, found {text!r}"
     raise click.UsageError(msg)
+
+
+def _by(sign: int, command: str, help_: str) -> click.Command:
+    """Return the command that changes a number of processes: `scale NAME=+N` by another name, as Circus has it."""
+
+    def change(
+        session: Session,
+        place: str,
+        number: int,
+        wait: bool,
+        timeout_ns: int,
+        output: str,
+        **said: object,
+    ) -> int:
+        client = session.client()
+        answer = client.order("scale", {"by": {place: sign * number}, **said})
+        return _finish(client, answer, output, timeout_ns if wait else None)
+
+    found = options.output("text", "json")(options.with_instance(change))
+    for option in (_waits, _ends, options.reason):
+        found = option(found)
+    number = click.argument("number", metavar="[N]", type=click.IntRange(1), default=1)
+    place = click.argument("place", metavar="NAME", shell_complete=completion.names)
+    return click.command(command, help=help_)(place(number(found)))
+
+
+incr_command = _by(1, "incr", "Run N more processes of a watcher, as `scale NAME=+N` does.")
+decr_command = _by(-1, "decr", "Run N fewer processes of a watcher, as `scale NAME=-N` does.")

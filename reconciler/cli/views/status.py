@@ -80,7 +80,7 @@ def _tables(
     if view.slots and any(watcher.slots for watcher in watchers):
         tables.append(_slot_table(watchers, now_ns, view.usage))
     if status.sockets:
-        tables.append(_socket_table(status.sockets, wide=view.slots))
+        tables.append(socket_table(status.sockets, wide=view.slots))
     return tables
 
 
@@ -224,7 +224,8 @@ def _slot_note(slot: SlotStatus, now_ns: int) -> str:
     return ", ".join(parts)
 
 
-def _socket_table(sockets: Sequence[SocketStatus], *, wide: bool) -> Table:
+def socket_table(sockets: Sequence[SocketStatus], *, wide: bool) -> Table:
+    """Return a row for each socket; `wide` with its backlog."""
     noted = any(socket.note for socket in sockets)
     rows = []
     for socket in sockets:

@@ -43,6 +43,13 @@ from tests.cli.manager import Manager, Stream
         ),
         ("scale web=4 api=spec --no-wait", "scale", {"scale": {"web": 4, "api": None}}),
         (
+            "scale web=+4 api=-1 db=2 --no-wait",
+            "scale",
+            {"scale": {"db": 2}, "by": {"web": 4, "api": -1}},
+        ),
+        ("incr web --no-wait", "scale", {"by": {"web": 1}}),
+        ("decr web 3 --for 1m --no-wait", "scale", {"by": {"web": -3}, "for_ns": 60 * 10**9}),
+        (
             "rerun report --failed --overlap replace --require-all",
             "rerun",
             {"names": ["report"], "failed": True, "overlap": "replace", "require_all": True},

@@ -35,7 +35,7 @@ def shell(*lines: str) -> int:
 
 
 def test_commands_are_completed() -> None:
-    assert completions("sta") == ["status", "start"]
+    assert completions("sta") == ["status", "stats", "start"]
     assert "up" not in completions("")
 
 
@@ -60,7 +60,7 @@ def test_values_of_options_signals_revisions_and_fields_are_completed(manager: M
     assert completions("rollback 1") == ["12"]
     assert completions("explain watchers.stop.t") == ["watchers.stop.timeout"]
     assert completions("signal USR1 ") == []
-    assert completions("help sta") == ["status", "start"]
+    assert completions("help sta") == ["status", "stats", "start"]
 
 
 @pytest.mark.parametrize("shell_name", ["bash", "zsh", "fish"])

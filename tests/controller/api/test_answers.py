@@ -66,6 +66,7 @@ def differences(told: Any, read: Any, place: str = "") -> set[str]:
         ("events", {}),
         ("runs", {"names": ["mig"]}),
         ("stats", {}),
+        ("options", {"name": "web"}),
         ("exec", {"name": "web"}),
         ("stop", {"names": ["web"]}),
         ("rerun", {"names": ["mig"]}),

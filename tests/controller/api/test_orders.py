@@ -523,6 +523,30 @@ def test_a_run_that_fails_is_told_to_who_waits_for_it(instance: Instance) -> Non
     )
 
 
+def test_processes_more_or_fewer_and_what_is_in_force(instance: Instance) -> None:
+    instance.store(by_hand(web=service(numprocesses=2), db=service()))
+    client = instance.start().client()
+    settled(client)
+    both = [client.send("scale", by={"web": 1}) for _ in range(2)]  # none of them is lost
+    assert [messages(client.answer(each).result)["web"] for each in both] == [
+        "2 -> 3 processes",
+        "3 -> 4 processes",
+    ]
+    assert messages(client.call("scale", by={"*": -1})) == {
+        "web": "4 -> 3 processes",
+        "db": "1 -> 0 processes",
+    }
+    assert client.error("scale")[0] == "invalid_request"
+    code, message, _ = client.error("scale", scale={"web": 1}, by={"w*": 1})
+    assert (code, message) == ("invalid_request", "scale: two numbers for web, 1 and 1")
+    found = client.call("options", name="web")
+    assert found["name"] == "web"
+    told = {"field": "numprocesses", "value": "2", "is_default": False, "effect": "live"}
+    assert told in found["fields"]
+    for name in ("*", "web.1"):
+        assert client.error("options", name=name)[0] == "invalid_request"
+
+
 def test_what_is_waited_for_is_followed_until_it_is_there_or_cannot_come(
     instance: Instance,
 ) -> None:

@@ -11,7 +11,7 @@
 | `runs` | `runs` |
 | `spec` | `plan`, `apply` |
 | `stats` | `stats`, `stats.follow` |
-| `status` | `status` |
+| `status` | `status`, `options` |
 | `upgrade` | `upgrade` |
 | `watchers` | `start`, `stop`, `restart`, `reload`, `signal`, `scale`, `resume`, `rerun` |
 """

@@ -1,4 +1,4 @@
-"""The method status: how everything is."""
+"""The methods status and options: how everything is, and by which spec."""
 
 from __future__ import annotations
 
@@ -8,26 +8,29 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from reconciler.controller.api.request import Answer, Request
-from reconciler.controller.api.selectors import Slots, select, wanted
+from reconciler.controller.api.selectors import Slots, Wanted, select, wanted
 from reconciler.controller.output.status_board import StatusBoard
 from reconciler.controller.output.usage import Usage, usage_of
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.specs.parts import Specs
 from reconciler.controller.state.saving import Saving
 from reconciler.core.events import orphan_message
+from reconciler.core.notation import options
 from reconciler.core.reconciler import Reconciler
+from reconciler.model.answer import Options
+from reconciler.model.errors import RequestError
 from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import Orphan
 from reconciler.model.status import OrphanStatus, SlotStatus, WatcherStatus
 from reconciler.model.value import Part, replace
 from reconciler.wire import rpc
-from reconciler.wire.methods import AskStatus
+from reconciler.wire.methods import AskOptions, AskStatus
 
 StoreState: TypeAlias = Literal["good", "failing", "damaged"]
 
 
 class StatusMethods(Part):
-    """`status`."""
+    """`status` and `options`."""
 
     config: Config
     keeper: KeeperIntroduced
@@ -59,6 +62,18 @@ class StatusMethods(Part):
             request.finish(Answer(self.around(watchers, slots)))
 
         self.specs.files.when_looked(lambda: request.guard(looked))
+
+    def options(self, request: Request, asked: AskOptions) -> None:
+        """Answer what is in force of a watcher's spec, field by field."""
+        found = select(self.core, Wanted((asked.name,)), needed=True).slots
+        name, slots = next(iter(found.items()))
+        spec = self.core.watcher_spec(name)
+        if len(found) > 1 or slots is not None or spec is None:
+            message = f"{asked.name!r} is not one watcher"
+            raise RequestError(
+                code="invalid_request", message=message, hint="name one, without a slot"
+            )
+        request.reply(Options(name, tuple(options(spec))))
 
     def _status(self, name: str, chosen: Slots) -> WatcherStatus:
         """Return how some slots of a watcher are; None: all of them."""

@@ -112,21 +112,33 @@ class WatcherMethods(Part):
         if asked.for_ns is not None and None in asked.scale.values():
             msg = "for_ns: what follows its spec again does so for good"
             raise RequestError(code="invalid_request", message=msg, hint="leave for_ns out")
-        found: dict[str, int | None] = {}
+        if not (asked.scale or asked.by):
+            raise RequestError(
+                code="invalid_request", message="scale: say which watchers are meant"
+            )
+        numbers: list[tuple[str, tuple[Callable[..., Decision], int | None]]]
+        numbers = [(written, (orders.scale, number)) for written, number in asked.scale.items()]
+        numbers += [(written, (orders.scale_by, more)) for written, more in asked.by.items()]
+        found: dict[str, tuple[Callable[..., Decision], int | None]] = {}
         slots: dict[str, tuple[int, ...] | None] = {}
-        for written, number in asked.scale.items():
+        for written, wanted_number in numbers:
             selected = select(self.core, Wanted((written,)))
             for name in selected.slots:
-                if found.setdefault(name, number) != number:
-                    message = f"scale: {name} is to have {found[name]} and {number} processes"
+                if found.setdefault(name, wanted_number) != wanted_number:
+                    message = (
+                        f"scale: two numbers for {name}, {found[name][1]} and {wanted_number[1]}"
+                    )
                     raise RequestError(code="invalid_request", message=message)
             slots |= selected.slots
         self._check(request, slots)
         # A number is for each watcher that is meant, named or not: there is nothing to consent to.
         selected = Selected(slots, frozenset(slots))
-        self._each(
-            request, asked, selected, lambda it: orders.scale(it, found[it.name]), asked.for_ns
-        )
+
+        def decide(it: Subject) -> Decision:
+            order, number = found[it.name]
+            return order(it, number)
+
+        self._each(request, asked, selected, decide, asked.for_ns)
 
     def signal(self, request: Request, asked: methods.SendSignal) -> None:
         """Send a signal, and answer when it was sent: before that nothing is certain, and nothing is stored."""
