@@ -216,6 +216,9 @@ def _slot_note(slot: SlotStatus, now_ns: int) -> str:
         parts.append(f'says "{slot.said}"')
     if slot.fired is not None:
         parts.append(f"generation {slot.fired.generation}")
+    if slot.last_probe is not None and slot.last_probe.ok and slot.last_probe.at_ns:
+        how = "healthy" if slot.last_probe.kind == "health" else "ready"
+        parts.append(f"{how} for {age(slot.last_probe.at_ns, now_ns)}")
     if slot.next_ns is not None:
         verb = _DUE.get(slot.state, "due")
         if slot.state == "Starting" and slot.last_probe is not None:

@@ -63,8 +63,9 @@ def outcome_of(target: HttpTarget, data: bytes | bytearray, *, is_all: bool) -> 
     if any(low <= code <= high for low, high in target.status):
         return Outcome(True, said)
     reason = shown(match[2] or b"")
-    is_text = end is not None and not _CHUNKED.search(data[: end.end()])
-    first = shown(body.lstrip().partition(b"\n")[0]) if is_text else ""
+    if end is not None and _CHUNKED.search(data[: end.end()]):
+        body = body.partition(b"\n")[2]  # behind the size of the first chunk
+    first = shown(body.lstrip().partition(b"\n")[0])
     said += f" {reason}" if reason else ""
     return Outcome(False, f"{said}: {first}" if first and first != reason else said)
 
@@ -82,6 +83,8 @@ def _is_whole(code: bytes, head: bytes | bytearray, body: bytes | bytearray) -> 
     """Tell whether an answer is there to its end, as far as its head says where that is."""
     if code in {b"204", b"304"}:
         return True
+    if _CHUNKED.search(head):
+        return body.endswith(b"0\r\n\r\n")
     length = _LENGTH.search(head)
     return length is not None and len(body) >= int(length[1])
 

@@ -21,7 +21,7 @@ WHAT = "http 127.0.0.1:8000/healthz"
         (b"HTTP/1.1 503 Busy\r\n\r\n\ndatabase away\nmore", False, "answers 503 Busy: database away"),
         (b"HTTP/1.1 500\r\n\r\n", False, "answers 500"),
         (b"HTTP/1.1 503 Busy\r\n\r\nBusy", False, "answers 503 Busy"),
-        (b"HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbusy\r\n", False, "answers 503 X"),
+        (b"HTTP/1.1 503 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbusy\r\n", False, "answers 503 X: busy"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" + OK, True, "answers 200"),
         (b"HTTP/1.1 200 OK\n\nok", True, "answers 200"),
         (b"SSH-2.0-OpenSSH_9\r\n", False, "answers no HTTP: 'SSH-2.0-OpenSSH_9'"),
@@ -39,6 +39,9 @@ def test_an_answer_is_read_to_its_end_where_its_head_says_how_long_it_is() -> No
         assert outcome_of(PLACE, OK[:length], is_all=False) is None
     assert outcome_of(PLACE, OK, is_all=False) == Outcome(True, f"{WHAT} answers 200")
     assert outcome_of(PLACE, b"HTTP/1.1 204 None\r\n\r\n", is_all=False) is not None
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"
+    assert outcome_of(PLACE, chunked, is_all=False) is None
+    assert outcome_of(PLACE, chunked + b"0\r\n\r\n", is_all=False) is not None
 
 
 def test_an_answer_without_an_end_is_read_so_far_and_no_further() -> None:
