@@ -9,7 +9,10 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.spec import Document
+from reconciler.model.units import FORMULA
 from reconciler.specfile.hints import did_you_mean
+from reconciler.specfile.machine import this_machine
+from reconciler.specfile.shapes import OneOf, Shape, Value
 from reconciler.specfile.substitute import SLOT_PLACES, SOCKET_PLACES
 from reconciler.specfile.words import (
     ANY_NAME,
@@ -178,9 +181,16 @@ def _page(placed: Placed) -> str:
         f"  {field.about.doc}",
         f"  an edit: {EFFECTS[effect]} ({effect})",
     ]
+    if any(isinstance(each, Value) and each.kind is FORMULA for each in _choices(placed.shape)):
+        here = this_machine().processors
+        lines.append(f"  on this machine: cpus = {here}, cpus*2 = {2 * here}")
     page = "\n".join(lines) + "\n"
     inner = [one for cls in placed.blocks for one in fields_of(cls)]
     return f"{page}\n{_listing(inner)}" if inner else page
+
+
+def _choices(shape: Shape) -> tuple[Shape, ...]:
+    return shape.choices if isinstance(shape, OneOf) else (shape,)
 
 
 def _listing(fields: list[Placed]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from reconciler.model.address import InternetAddress, parse_address
+from reconciler.specfile.machine import this_machine
 from reconciler.specfile.reference import explain
 
 
@@ -9,6 +10,13 @@ def test_a_path_without_names_means_the_block_and_no_watcher_of_that_name() -> N
     assert page.startswith("watchers.NAME.stop.timeout\n")
     assert page == explain("watchers.web.stop.timeout")
     assert "watchers.NAME.timeout\n" not in page
+
+
+def test_a_formula_is_explained_with_what_it_comes_to_here() -> None:
+    cpus = this_machine().processors
+    told = f"on this machine: cpus = {cpus}, cpus*2 = {2 * cpus}"
+    assert told in explain("watchers.numprocesses")
+    assert told not in explain("watchers.restart")
 
 
 def test_a_bare_port_says_which_address_it_means() -> None:
