@@ -286,10 +286,14 @@ class Picture:
         asked = self.graph.asked[name]
         if before is not None and now.seen_by(asked) == before.seen_by(asked):
             return
-        for other in self.graph.dependents[name]:
-            self.agenda.touched.add(other)
-            for slot in self.agenda.attention.at_gate(other):
-                self.agenda.touch_slot(ProcessId(other, slot))
+        self.agenda.touched.update(self.graph.dependents[name])
+        self.look_at_gates(self.graph.dependents[name])
+
+    def look_at_gates(self, names: Iterable[str]) -> None:
+        """Have those slots of watchers looked at that wait for others."""
+        for name in names:
+            for slot in self.agenda.attention.at_gate(name):
+                self.agenda.touch_slot(ProcessId(name, slot))
 
     def note_waiting(self, name: str, now_ns: int) -> None:
         """Take down since when slots of a watcher wait for others."""

@@ -12,13 +12,19 @@ from reconciler.model.action import Spawn
 from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.observation import IntentChanged, JobChanged, RunRecorded, ShutdownAsked
 from reconciler.model.process import Exit
-from reconciler.model.spec import BackoffSpec, DependencySpec, MaxRestartsSpec, StopSpec
+from reconciler.model.spec import (
+    BackoffSpec,
+    DependencySpec,
+    MaxRestartsSpec,
+    RolloutSpec,
+    StopSpec,
+)
 from reconciler.model.units import SECOND_NS as S
 from reconciler.model.value import replace
 from tests.core.stage import Stage, job, listener, spec, watcher
 
 if TYPE_CHECKING:
-    from reconciler.model.spec import WatcherSpec
+    from reconciler.model.spec import Spec, WatcherSpec
 
 ALICE = RequestedBy("alice")
 SOON = BackoffSpec(jitter=0)
@@ -276,6 +282,19 @@ def test_a_migration_that_fails_leaves_the_old_processes_alone() -> None:
     stage.exit("web.1", 1).wait(60)
     assert stage.alive() == []
     assert note(stage) == "waiting for migrate to succeed: failed: exit 7"
+
+
+def test_what_waits_for_a_replacement_goes_on_when_a_verdict_has_stopped_that() -> None:
+    def version(number: int, **more: WatcherSpec) -> Spec:
+        env = {"V": str(number)}
+        db = watcher(env=env, numprocesses=2, rollout=RolloutSpec(pause=60 * S))
+        return spec(db=db, other=watcher(env=env), **more)
+
+    stage = Stage().apply(version(1)).wait(60)
+    stage.try_out(version(2, web=watcher(depends_on=on()))).wait(1.5)
+    assert "waiting for db to be replaced" in note(stage)
+    stage.exit("other.1", 3)
+    assert (stage.outcome, stage.alive("web")) == ("paused", ["web.1"])
 
 
 @pytest.mark.parametrize("names", [("a", "z"), ("z", "a")])
