@@ -21,6 +21,8 @@ from reconciler.model.value import Struct, field
 Line: TypeAlias = Literal["to start", "to be first", "to be replaced", "to be healthy"]
 WHOLE: Final = 0
 """In place of a slot: the watcher as a whole."""
+NOT_WANTED: Final = frozenset({"shutdown", "removed", "stopped"})
+"""The reasons for which a whole watcher is stopped."""
 
 
 class Verdict(Struct, frozen=True):
@@ -198,10 +200,10 @@ class Plan:
 
     @property
     def waits_to_stop(self) -> bool:
-        """Tell whether a watcher that is to be stopped waits for the end of others."""
+        """Tell whether a watcher that is to be stopped waits for the end of others: no stop of it has begun."""
         if not self.why_wait_to_stop or self.world.stop_now:
             return False
-        return all(each.memory.stopping_since_ns is None for each in self.slots.mains.values())
+        return all(each.memory.stop_reason not in NOT_WANTED for each in self.slots.mains.values())
 
     def act(self, *actions: Action) -> None:
         """Add actions, in the order in which they shall be carried out."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.core.intents import scaled, started, stopped
+from reconciler.core.intents import restarted, scaled, started, stopped
 from reconciler.model.action import Spawn
 from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.observation import IntentChanged, JobChanged, RunRecorded, ShutdownAsked
@@ -399,6 +399,18 @@ def test_a_shutdown_stops_dependents_first_and_waits_for_them() -> None:
     asked = [(time - at, name) for time, name, signal in stage.signals() if signal == "TERM"]
     assert asked == [(0, "web.1"), (0, "other.1"), (0, "api.1"), (2, "db.1")]
     assert stage.quit == 1
+
+
+def test_a_slot_that_is_being_replaced_takes_none_of_the_others_along_before_their_turn() -> None:
+    stage = Stage().apply(spec(db=watcher(numprocesses=3), web=watcher(depends_on=on()))).wait(5)
+    stage.drains = frozenset({"db.1", "web.1"})
+    stage.tell(IntentChanged("db", restarted(NO_INTENT, None, at_once=False)))
+    stage.tell(ShutdownAsked())
+    assert [name for _, name, _ in stage.signals()] == ["db.1", "web.1"]
+    stage.exit("db.1")
+    assert stage.alive() == ["db.2", "db.3", "web.1"]
+    stage.exit("web.1")
+    assert stage.quit == 0
 
 
 def test_priority_is_an_order_among_those_that_do_not_depend_on_each_other() -> None:
