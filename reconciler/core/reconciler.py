@@ -148,7 +148,9 @@ class Reconciler(Picture):
             plan.world = self.world(plan.now_ns)
             self.agenda.touched |= verdict.trial.changed.keys()
             if verdict.trial.stops_roll:
-                self.look_at_gates(self.spec.watchers)  # what they wait for is not replaced any more
+                self.look_at_gates(
+                    self.spec.watchers
+                )  # what they wait for is not replaced any more
 
     def _confirm(self, now_ns: int) -> None:
         trial, specs = self.proof.trial, self.spec.watchers

@@ -110,8 +110,13 @@ def _idle(plan: Plan, tally: Tally, count: int) -> str:
 
 
 def _renewed_ns(plan: Plan) -> int:
-    """Return when the newest process was started that had another one before it, of those that are looked at."""
+    """Return when the newest process was started that had another one before it, of those that are looked at.
+
+    One that a client has started after a rest takes nobody along: that may be the client who asked for it.
+    """
     mains = plan.slots.mains.values()
-    renewed = (r for r in mains if r.memory.restarts or r.memory.replacements)
+    renewed = (
+        r for r in mains if (r.memory.restarts or r.memory.replacements) and not r.memory.rested
+    )
     starts = (r.phase.started_at_ns for r in renewed if isinstance(r.phase, Running))
     return max(starts, default=0)

@@ -16,6 +16,7 @@ from reconciler.model.value import replace
 _RENEWED: Final = {
     "expired": "was replaced at its max_age",
     "dependency": "was replaced after a dependency was",
+    "idle": "was started by a connection",
 }
 """By the reason of a stop why the next process takes the place of one of the same template."""
 
@@ -28,6 +29,7 @@ def start(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | None) -
             memory,
             failed_at_ns=rollout.failed_at_ns(plan, dead, wanted_hash),
             renewed=_why_renewed(dead, wanted_hash),
+            rested=dead.memory.stop_reason == "idle",
             roll=rollout.part_of(dead),
             in_a_row=rollout.in_a_row(dead, wanted_hash),
             edits=rollout.edits_in_a_row(dead, wanted_hash),

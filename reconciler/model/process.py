@@ -331,6 +331,8 @@ class Memory(Struct, frozen=True):
     woken_at_ns: int | None = None
     """Since when the client waited for whose sake it was started; and how long until it was ready."""
     cold_start_ns: int | None = None
+    rested: bool = False
+    """It was started by a client after nobody had come for so long that the one before it was stopped."""
     after_spawn_passed: bool = False
     """after_spawn has passed or there was none."""
     after_ready_ended: bool = False

@@ -128,6 +128,18 @@ def test_who_depends_on_what_runs_on_demand_need_not_wait() -> None:
     assert on_stage(lazy(), api=api).alive() == ["api.1"]
 
 
+def test_who_depends_on_it_is_not_replaced_because_it_wakes_up_again() -> None:
+    needs_http = {"web": DependencySpec("ready", on_restart="restart")}
+    stage = on_stage(lazy(60), other=watcher(depends_on=needs_http)).wait(5)
+    served(client(stage)).wait(60)
+    stage.tell(ClientsCounted("web", 0))
+    served(client(stage.wait(10))).wait(10)
+    assert stage.spawned() == ["other.1", "web.1", "web.1"]
+    stage.exit("web.1", 1)
+    served(client(stage)).wait(10)
+    assert stage.spawned() == ["other.1", "web.1", "web.1", "web.1", "other.1"]
+
+
 def test_a_revision_is_good_though_nobody_came() -> None:
     stage = Stage().apply(spec(SOCKETS)).try_out(spec(SOCKETS, web=lazy(), other=watcher()))
     assert stage.wait(11).outcome == "good"
