@@ -18,5 +18,6 @@ r"""Measures this checkout beside its peers and a floor in C, in one run, so tha
 | `reaches` | what shall be reached, by ratios within the run |
 | `report` | the tables and results.json |
 | `page`, `plots` | docs/performance.md and its pictures, from results.json |
+| `probes` | what probes of 500 slots cost: `python -m bench.probes`, by itself |
 | `flames` | where the time goes, by py-spy |
 """
