@@ -28,6 +28,7 @@ from reconciler.model.observation import (
     IntentChanged,
     JobChanged,
     Observation,
+    SignalReceived,
     SpecApplied,
 )
 
@@ -141,7 +142,9 @@ class Controller(Parts):
         for watcher, intent in stored.intents.items():
             self._recall(watcher, intent)
         self.api.dispatcher.remembered.recall(stored.answered)
-        self.link.open(self.keeper_observations.hear, self._answer_signals)
+        hear = self.keeper_observations.hear
+        self.link.open(hear, self._answer_signals)
+        hear([each for each in self.first_words if not isinstance(each, SignalReceived)])
         specs.revisions.begin(new_keeper=new_keeper)
         if stored.applied is not None:
             self.follow(stored.applied.spec)
@@ -161,6 +164,8 @@ class Controller(Parts):
         )
         if not self.runtime.border.guard("looking at the spec files for the first time", begin):
             self._judged()
+        # They are about what the spec in force has: it comes first.
+        hear([each for each in self.first_words if isinstance(each, SignalReceived)])
         self.log.write(
             "info",
             "controller started",

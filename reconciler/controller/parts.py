@@ -27,7 +27,7 @@ from reconciler.controller.state.saving import Saving
 from reconciler.controller.state.store import Store
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import Notify
-from reconciler.model.observation import KeeperObservation, Observation
+from reconciler.model.observation import Observation
 from reconciler.model.observed import Facts
 from reconciler.model.spec import Spec
 
@@ -60,7 +60,7 @@ class Parts:
         hand_over = self.runtime.lanes.hand_over
         self.stored = stored = store.read(lambda found: hand_over(lambda: self.saving.take(found)))
         self.link = Link(link, self.runtime.reactor)
-        self.keeper, heard = self.link.meet(log)
+        self.keeper, self.first_words = self.link.meet(log)
         self.is_new_keeper = stored.keeper_id != self.keeper.keeper_id
         self.core = Reconciler(
             Facts(
@@ -76,7 +76,7 @@ class Parts:
             )
         )
         self._compose(control)
-        self._compose_ends(heard)
+        self._compose_ends()
 
     def _compose(self, control: socket.socket) -> None:
         """Put the rooms together."""
@@ -95,7 +95,7 @@ class Parts:
             lambda now, code: self.shutdown.shut_down(now, code), is_ending,
         )  # fmt: skip
 
-    def _compose_ends(self, heard: list[KeeperObservation]) -> None:
+    def _compose_ends(self) -> None:
         """Put together what stands between the rooms, the keeper and the core."""
         border, reactor, tell = self.runtime.border, self.runtime.reactor, self.output.tell
         core, feed, say = self.core, self.feed, self.link.send
@@ -116,7 +116,7 @@ class Parts:
             lambda: api.streams.finish("log"), closing, say,
         )  # fmt: skip
         self.keeper_observations = KeeperObservations(
-            border, output, self.notifier, api, specs.files, ending, self.log, feed, new, heard
+            border, output, self.notifier, api, specs.files, ending, self.log, feed, new, []
         )
         owners, applied = SocketOwners(self.runtime.lanes, say), self.stored.applied
         self.log_owners = LogOwners(self.runtime.lanes, reactor, feed, tell)

@@ -19,9 +19,10 @@ from reconciler.controller.output import port_holders
 from reconciler.controller.runtime.borders import Contradiction
 from reconciler.controller.runtime.keeper_link import Link, LinkClosed
 from reconciler.controller.runtime.reactor import Reactor
+from reconciler.core.template import run_hash
 from reconciler.model.action import Quit, ShutDown, Spawn
 from reconciler.model.observation import LogRotated, SignalReceived
-from reconciler.model.process import ProcessId, Running
+from reconciler.model.process import Memory, ProcessId, ProcessRecord, Running
 from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec
 from reconciler.model.value import replace
 
@@ -75,6 +76,20 @@ def test_when_one_ends_all_end_with_its_code_also_where_the_rest_would_be_left(
     assert instance.keeper.quit == Quit(7)
     assert instance.keeper.records == {}
     assert ShutDown(7) in instance.keeper.actions
+
+
+def test_a_signal_among_the_keepers_first_words_counts_like_any_other(instance: Instance) -> None:
+    """A manager was asked to stop while it had no controller."""
+    wanted = replace(by_hand(web=service()), daemon=DaemonSpec(on_exit="leave"))
+    instance.store(wanted)
+    running = Running(4711, 1)
+    web = ProcessRecord(ProcessId("web", 1), 1, run_hash(service(), {}), Memory(), running)
+    keeper = PaperKeeper((web,))
+    keeper.tell(SignalReceived("stop"))
+    instance.start(keeper)
+    instance.join()
+    assert keeper.quit == Quit(0, leaves=True)
+    assert keeper.records == {web.id: web}
 
 
 def test_a_second_signal_kills(instance: Instance) -> None:
