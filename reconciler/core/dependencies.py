@@ -68,18 +68,20 @@ def unmet(plan: Plan, *, is_new: bool) -> Iterator[Unmet]:
             if is_new and not (standing.is_up_to_date or is_stopped):
                 note = f"waiting for {name} to be replaced: {standing.note}"
                 yield Unmet(name, note, False, each.timeout)
-        elif each.required or not standing.stuck:
-            note = f"{what}: {standing.stuck or standing.note}"
-            yield Unmet(name, note, bool(standing.stuck), each.timeout)
+        else:
+            why = standing.why_not(each.condition)
+            if each.required or not why:
+                yield Unmet(name, f"{what}: {why or standing.note}", bool(why), each.timeout)
 
 
 def passed_over(plan: Plan) -> Iterator[str]:
     """Yield in words the dependencies that are not waited for although they do not stand as they should."""
     for name, each in plan.spec.dependencies.items():
         standing = plan.world.standings.get(name)
-        if standing is not None and standing.stuck and not each.required:
-            if each.condition not in standing.met:
-                yield f"{name} is passed over: {standing.stuck}"
+        if standing is None or each.required or each.condition in standing.met:
+            continue
+        if why := standing.why_not(each.condition):
+            yield f"{name} is passed over: {why}"
 
 
 def note(plan: Plan) -> str:
@@ -88,7 +90,8 @@ def note(plan: Plan) -> str:
     for name, each in plan.spec.dependencies.items():
         standing = plan.world.standings.get(name)
         if standing is not None and each.condition not in standing.met:
-            found.append(f"depends on {name}: {standing.stuck or standing.note}")
+            why = standing.why_not(each.condition)
+            found.append(f"depends on {name}: {why or standing.note}")
     return "; ".join(found)
 
 

@@ -167,7 +167,8 @@ class Picture:
             if other in but or not each.required:
                 continue
             if standing is not None and each.condition not in standing.met:
-                found += [f"waits for {other}: {standing.stuck}"] if standing.stuck else []
+                why = standing.why_not(each.condition)
+                found += [f"waits for {other}: {why}"] if why else []
         return "; ".join(found)
 
     def _is_missed(self, name: str, dependency: DependencySpec) -> bool:

@@ -46,6 +46,8 @@ class Standing(Struct, frozen=True):
     """What it does."""
     stuck: str = ""
     """Why it does not come to what is waited for by itself; empty: it may."""
+    failed: str = ""
+    """Why one of it has failed for good: it comes to no more than its end."""
     renewed_ns: int = 0
     """When a process of it was last started in place of another one (monotonic)."""
 
@@ -54,7 +56,11 @@ class Standing(Struct, frozen=True):
         lacks = asked - self.met
         if not lacks and self.is_up_to_date:
             return ()
-        return (lacks, self.is_up_to_date, self.note, self.stuck)
+        return (lacks, self.is_up_to_date, self.note, self.stuck, self.failed)
+
+    def why_not(self, condition: DependencyCondition | None) -> str:
+        """Return why it does not come to a condition by itself; empty: it may. What has failed may still end."""
+        return self.stuck or ("" if condition == "completed" else self.failed)
 
 
 class Ended(Struct, frozen=True):

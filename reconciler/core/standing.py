@@ -30,7 +30,8 @@ def standing_of(plan: Plan, tally: Tally, former: Standing | None, *, waits: boo
         is_up_to_date,
         is_up_to_date and tally.ready >= count > 0,
         _note(plan, tally, count),
-        _stuck(plan, tally, count),
+        _idle(plan, tally, count) or tally.why_stuck,
+        tally.why_failed,
         max(_renewed_ns(plan), former.renewed_ns if former is not None else 0),
     )
 
@@ -96,11 +97,6 @@ def _note(plan: Plan, tally: Tally, count: int) -> str:
         return f"{state}, {done} of {count} {'have succeeded' if plan.spec.is_job else 'are ready'}"
     only = plan.conditions.get(1)
     return f"{only.state}: {only.note}" if only is not None and only.note else state
-
-
-def _stuck(plan: Plan, tally: Tally, count: int) -> str:
-    """Return why a watcher does not come to what is waited for by itself; empty: it may."""
-    return _idle(plan, tally, count) or tally.why_failed or tally.why_stuck
 
 
 def _idle(plan: Plan, tally: Tally, count: int) -> str:

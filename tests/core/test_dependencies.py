@@ -114,6 +114,15 @@ def test_a_job_is_waited_for_to_its_end(condition: str, code: int, starts: bool)
         assert note(stage) == "waiting for migrate to succeed: failed: exit 3"
 
 
+@pytest.mark.parametrize("required", [True, False])
+def test_who_waits_for_the_end_of_a_job_waits_for_all_of_it(required: bool) -> None:
+    dependency = DependencySpec("completed", required=required)
+    wanted = spec(mig=job(numprocesses=2), web=watcher(depends_on={"mig": dependency}))
+    stage = Stage().apply(wanted).wait(1).exit("mig.1", 3).wait(5)
+    assert (stage.alive("web"), stage.slot("web.1").stuck) == ([], False)
+    assert stage.exit("mig.2", 0).wait(1).alive("web") == ["web.1"]
+
+
 def test_all_slots_of_a_job_have_to_succeed() -> None:
     wanted = spec(seed=job(numprocesses=3), web=watcher(depends_on=on("succeeded", "seed")))
     stage = Stage().apply(wanted).exit("seed.1").exit("seed.3")
