@@ -23,8 +23,14 @@ def watch(plan: Plan, record: ProcessRecord) -> bool:
     if found.passed is not None and found.passed is bool(memory.trouble):
         plan.events.append(events.of_health(record.id, found.message, healthy=found.passed))
         return _remember(plan, record, "" if found.passed else f"unhealthy: {found.message}")
-    probes.ask(plan, record, probes.HEALTH, health, readiness.since_ns(record))
     return True
+
+
+def ask(plan: Plan, record: ProcessRecord) -> None:
+    """Have a process that is ready asked, also by a plan that remembers something of it: else it is asked anew."""
+    if plan.spec.health is not None:
+        since_ns = readiness.since_ns(record)
+        probes.ask(plan, record, probes.HEALTH, plan.spec.health, since_ns)
 
 
 def _remember(plan: Plan, record: ProcessRecord, trouble: str) -> bool:

@@ -15,6 +15,7 @@ def go_on(plan: Plan, record: ProcessRecord) -> bool:
     """Take the next step of a running process towards being ready; False when what is remembered of it has changed."""
     memory, ready, phase = record.memory, plan.spec.ready, record.phase
     if readiness.is_ready(plan, record) and (not memory.probed or memory.ready_at_ns is not None):
+        health.ask(plan, record)
         return _run_after_ready(plan, record) and health.watch(plan, record)
     if not memory.probed:
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.model.action import Spawn
+from reconciler.model.action import Probe, Spawn, Unprobe
 from reconciler.model.probe import Probing, TcpTarget
 from reconciler.model.spec import BackoffSpec, HealthSpec, HooksSpec, MaxRestartsSpec, ReadySpec
 from tests.core.stage import HOOK, S, Stage, spec, watcher
@@ -143,6 +143,28 @@ def test_one_that_is_only_told_runs_on_and_shows_the_newest_answer() -> None:
     assert (stopped(stage), seen(stage)) == ([], ("Failing", "unhealthy: tcp: no answer within 1s"))
     assert (stage.status("web").state, stage.status("web").as_desired) == ("Failing", False)
     assert len(events(stage)) == 1
+
+
+def test_what_is_found_of_it_begins_no_new_row_of_answers() -> None:
+    told = HealthSpec(tcp="80", action="none")
+    stage = Stage().apply(web(health=told, hooks=HooksSpec(after_ready=HOOK))).wait(1)
+    at = len(stage.history)
+    stage.exit("web.1:after_ready").answer("web.1:health", SAID)
+    assert seen(stage) == ("Failing", f"unhealthy: {SAID}")
+    stage.answer("web.1:health", passed=True)
+    assert seen(stage) == ("Running", "")
+    assert [a for _, a in stage.history[at:] if isinstance(a, Probe | Unprobe)] == []
+
+
+def test_a_command_that_has_failed_is_run_again_at_its_interval() -> None:
+    told = HealthSpec(exec=("check",), interval=10 * S, failures=1, action="none")
+    stage = Stage().apply(web(health=told)).wait(1)
+    stage.exit("web.1:health", 1, output=b"no\n")
+    assert seen(stage) == ("Failing", "unhealthy: exec check: exit 1: no")
+    assert stage.spawned("health") == ["web.1:health"]
+    stage.wait(10)
+    assert stage.spawned("health") == ["web.1:health"] * 2
+    assert seen(stage) == ("Failing", "unhealthy: exec check: exit 1: no")
 
 
 def test_one_that_is_stopped_stays_down_until_it_is_started_or_edited() -> None:
