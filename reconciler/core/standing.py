@@ -14,7 +14,7 @@ from reconciler.model.status import SlotState
 
 _URGENCY: Final[tuple[SlotState, ...]] = (
     *("Failed", "Unknown", "BackOff", "Failing", "Waiting", "Stopping", "Starting"),
-    *("Stopped", "Held", "Idle", "Running", "Completed"),
+    *("Stopped", "Held", "Scheduled", "Idle", "Running", "Completed"),
 )
 
 
@@ -47,10 +47,8 @@ def stands(plan: Plan, slots: Collection[int], condition: DependencyCondition) -
             tally.change(slot, None, found)
     count = len(slots) or _count(plan)
     least = count if slots else None
-    is_met = (
-        condition in _met(plan, tally, count, waits=bool(plan.at_gate), least=least)
-        and not tally.outdated
-    )
+    waits = bool(plan.at_gate.intersection(slots) if slots else plan.at_gate)
+    is_met = condition in _met(plan, tally, count, waits=waits, least=least) and not tally.outdated
     return is_met, _idle(plan, tally, count) or tally.why_stuck or (
         tally.why_failed if condition != "completed" else ""
     )
@@ -71,7 +69,8 @@ def _met(
         return met
     succeeded = tally.states["Completed"]
     ended = succeeded + tally.states["Failed"]
-    if tally.running + (ended if plan.spec.is_job else succeeded) >= count:
+    # What has failed at its gate was not started: `waits`.
+    if tally.running + (ended if plan.spec.is_job and not waits else succeeded) >= count:
         met.add("started")
     if not plan.spec.is_job and tally.ready >= (least or desired.least_ready(plan.spec, count)):
         met.add("ready")

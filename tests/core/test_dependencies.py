@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.core import goals
 from reconciler.core.intents import restarted, scaled, started, stopped
 from reconciler.model.action import Spawn
 from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.observation import IntentChanged, JobChanged, RunRecorded, ShutdownAsked
+from reconciler.model.order import Goal
 from reconciler.model.process import Exit
 from reconciler.model.spec import (
     BackoffSpec,
     DependencySpec,
     MaxRestartsSpec,
     RolloutSpec,
+    ScheduleSpec,
     StopSpec,
 )
 from reconciler.model.units import SECOND_NS as S
@@ -245,6 +248,21 @@ def test_after_its_time_limit_a_slot_has_failed_and_starts_all_the_same_when_it_
     assert note(stage).endswith("`reconcile start db` starts it; gave up after 5s")
     stage.tell(IntentChanged("db", started(NO_INTENT, ALICE, autostart=False))).wait(1)
     assert stage.alive() == ["db.1", "web.1"]
+
+
+def test_a_job_that_has_waited_too_long_has_neither_started_nor_ended() -> None:
+    waits = job(depends_on=on("ready", "api", timeout=10 * S))
+    wanted = spec(api=watcher(autostart=False), db=waits, web=watcher(depends_on=on("started")))
+    stage = Stage().apply(wanted).wait(20)
+    assert (stage.slot("db.1").state, stage.alive()) == ("Failed", [])
+    found = goals.judge(Goal("db", "completed"), stage.reconciler.subject("db", stage.now, 0))
+    assert (found.state, found.message) == ("failed", stage.slot("db.1").note)
+
+
+def test_a_job_that_waits_for_its_schedule_is_said_to() -> None:
+    nightly = job(schedule=ScheduleSpec(every=3600 * S))
+    stage = Stage().apply(spec(db=nightly, web=watcher(depends_on=on("succeeded"))))
+    assert note(stage) == "waiting for db to succeed: Scheduled"
 
 
 def test_the_time_limit_counts_from_the_beginning_of_each_wait() -> None:
