@@ -106,13 +106,17 @@ class Exchange:
         return self._receive()
 
     def _stands(self) -> bool:
+        """Tell whether there is a connection. Raises `OSError`."""
         assert self.socket is not None
         try:
-            self.socket.getpeername()
+            peer = self.socket.getpeername()
         except OSError as error:
             if error.errno == errno.ENOTCONN:
                 return False
             raise
+        if peer and peer == self.socket.getsockname():
+            # Nobody listens, and the kernel has chosen that very port for us: we have met ourselves (tcp(7)).
+            raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
         return True
 
     def _send(self) -> Outcome | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import sys
 import threading
 from contextlib import contextmanager
@@ -167,6 +168,20 @@ def test_the_first_address_that_answers_counts() -> None:
     outcome = exchange.begin()
     exchange.close()
     assert outcome == Outcome(True, f"tcp db:{port} accepts connections")
+
+
+def test_a_connection_that_meets_itself_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody listens the kernel may choose the very port that is asked as the one to ask from."""
+    port = closed_port()
+
+    class FromThatPort(socket.socket):
+        def connect_ex(self, address: object) -> int:
+            self.bind((LOCAL, port))
+            return super().connect_ex(address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "socket", FromThatPort)
+    exchange = Exchange(TcpTarget(LOCAL, port), [(socket.AF_INET, (LOCAL, port))])
+    assert exchange.begin() == Outcome(False, f"tcp {LOCAL}:{port}: connection refused")
 
 
 @contextmanager
