@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from reconciler.core import desired, generations, secrets, status
 from reconciler.core.notation import shown, shown_variable
 from reconciler.core.template import restarting, run_hash, same_template, sockets_of, with_secrets
 from reconciler.model.change import Change, Drift, FieldChange, How
+from reconciler.model.hiding import HIDDEN
 from reconciler.model.job import Generation, Job, Run
 from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import ProcessId
-from reconciler.model.spec import Effect, Environment, Spec, WatcherSpec, declared_fields
+from reconciler.model.spec import (
+    Effect,
+    Environment,
+    SecretSpec,
+    Spec,
+    WatcherSpec,
+    declared_fields,
+)
 from reconciler.model.units import (
     format_count,
 )
-from reconciler.model.value import Struct
+from reconciler.model.value import Struct, replace
 
 
 def changes(
@@ -240,6 +248,8 @@ def _differences(old: Struct, new: Struct, prefix: str) -> Iterator[FieldChange]
         is_one = declared.name == "listen"  # for people, though it has parts
         if isinstance(after, Struct) and type(before) is type(after) and not is_one:
             yield from _differences(before, after, f"{path}.")
+        elif declared.name == "secrets":
+            yield from _secret_differences(path, declared.about.effect, before, after)
         elif declared.name == "env":
             yield from _env_differences(path, declared.about.effect, before, after)
         else:
@@ -247,6 +257,21 @@ def _differences(old: Struct, new: Struct, prefix: str) -> Iterator[FieldChange]
             if restarting(before) != restarting(after):  # of a block that comes or goes
                 effect = "restart"
             yield FieldChange(path, effect, shown(declared, before), shown(declared, after))
+
+
+def _secret_differences(
+    path: str, effect: Effect, old: Mapping[str, SecretSpec], new: Mapping[str, SecretSpec]
+) -> Iterator[FieldChange]:
+    """Yield what differs, by the name of the secret; where a value comes from is hidden, times are not."""
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if before is None or after is None:
+            words = ["(unset)" if each is None else HIDDEN for each in (before, after)]
+            yield FieldChange(f"{path}.{key}", effect, words[0], words[1])
+            continue
+        for each in _differences(before, after, f"{path}.{key}."):
+            is_time = each.field.endswith((".timeout", ".refresh"))
+            yield each if is_time else replace(each, old=HIDDEN, new=HIDDEN)
 
 
 def _env_differences(

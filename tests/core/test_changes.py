@@ -7,6 +7,7 @@ import pytest
 from reconciler.core.changes import changes, come_about
 from reconciler.core.intents import scaled, stopped
 from reconciler.model.action import Signal, Spawn
+from reconciler.model.change import FieldChange
 from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.observation import IntentChanged
 from reconciler.model.observed import WatcherObserved
@@ -19,6 +20,7 @@ from reconciler.model.spec import (
     LimitsSpec,
     LogsSpec,
     MaxRestartsSpec,
+    SecretSpec,
     StopSpec,
 )
 from reconciler.model.units import DAY_NS, MINUTE_NS
@@ -55,6 +57,20 @@ def test_a_plan_shows_what_changed_and_no_secret() -> None:
     assert shown["env.BROKER"][1] == "amqp://me:(hidden)@mq"
     assert shown["env.DEBUG"] == ("h", "t")
     assert "realm-t" in shown["x"][1]
+
+
+def test_a_plan_says_what_of_a_secret_changed_and_hides_where_it_comes_from() -> None:
+    def variant(refresh: int, **others: SecretSpec) -> WatcherSpec:
+        token = SecretSpec(cmd=("vault", "read"), refresh=refresh)
+        return watcher(secrets={"TOKEN": token, "KEY": SecretSpec(file=f"k{refresh}"), **others})
+
+    old, new = spec(web=variant(MINUTE_NS)), spec(web=variant(DAY_NS, PIN=SecretSpec(file="pin")))
+    (change,) = changes(old, new, lambda _: WatcherObserved(), FACTS)
+    assert change.fields == (
+        FieldChange("secrets.KEY.file", "restart", "(hidden)", "(hidden)"),
+        FieldChange("secrets.PIN", "restart", "(unset)", "(hidden)"),
+        FieldChange("secrets.TOKEN.refresh", "live", "1m", "1d"),
+    )
 
 
 def test_a_plan_shows_values_as_a_spec_has_them() -> None:
