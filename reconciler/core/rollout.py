@@ -288,6 +288,13 @@ def is_settled(plan: Plan, record: ProcessRecord | None) -> bool:
     return not pause or plan.is_due((memory.took_over_ns or plan.now_ns) + pause)
 
 
+def is_in_pause(plan: Plan, record: ProcessRecord) -> bool:
+    """Tell whether a new process serves, and the next slot waits only for `rollout.pause` after it."""
+    if not plan.spec.rollout.pause or not record.memory.took_over_ns:
+        return False
+    return is_available(plan, record) and not is_settled(plan, record)
+
+
 def note_takeover(plan: Plan, record: ProcessRecord) -> None:
     """Remember when a process that was started in place of another one was ready, and its hook had passed."""
     memory = record.memory

@@ -26,6 +26,7 @@ from reconciler.model.status import (
     WatcherState,
     WatcherStatus,
 )
+from reconciler.model.units import format_duration
 from reconciler.model.value import Struct, replace
 
 _URGENCY: Final = (
@@ -251,7 +252,11 @@ def _roll_note(view: _View, slots: tuple[SlotStatus, ...], note: str) -> str:
     if len(slots) == 1:
         return note or "to be replaced"
     noted = [slot for slot in slots if slot.note]
-    return f"{progress}, {_waited_for(_most_urgent(noted))}" if noted else progress
+    if noted:
+        return f"{progress}, {_waited_for(_most_urgent(noted))}"
+    resting = [each.id.slot for each in view.records() if rollout.is_in_pause(view.plan, each)]
+    pause = format_duration(view.plan.spec.rollout.pause)
+    return f"{progress}, a pause of {pause} after slot {resting[-1]}" if resting else progress
 
 
 def _waited_for(slot: SlotStatus) -> str:
@@ -260,7 +265,7 @@ def _waited_for(slot: SlotStatus) -> str:
         return f"slot {slot.slot} is stopping: {slot.note}"
     if slot.state == "Running":
         return f"slot {slot.slot}: {slot.note}"
-    return f"slot {slot.slot} is not ready: {slot.note}"
+    return f"slot {slot.slot} is not ready: {slot.note.removeprefix('not ready: ')}"
 
 
 def _is_rolling(view: _View) -> bool:

@@ -136,6 +136,19 @@ def test_status_tells_how_far_a_roll_is() -> None:
     ]
 
 
+def test_status_tells_that_a_roll_pauses() -> None:
+    stage = settled(3, pause=5)
+    stage.apply(web("new", 3, pause=5)).wait(2)
+    assert stage.status("web").note == "1 of 3 replaced, a pause of 5s after slot 1"
+
+
+def test_status_tells_once_that_a_slot_is_not_ready() -> None:
+    ready = ReadySpec(exec=("check",))
+    stage = settled(2).apply(web("new", 2, ready=ready)).wait(2)
+    note = stage.status("web").note
+    assert note.startswith("0 of 2 replaced, slot 1 is not ready: exec check")
+
+
 def test_status_tells_why_a_roll_has_stopped() -> None:
     stage = settled(3).try_out(web("bad", 3))
     stage.wait(0.5).exit("web.1", 3).wait(60)

@@ -151,7 +151,8 @@ def watcher_note(watcher: WatcherStatus, now_ns: int) -> str:
     parts = [note] if (note := _timed_note(watcher, now_ns)) else []
     if watcher.state == "Failing":
         starts = [slot.since_ns for slot in watcher.slots if slot.state == "Failing"]
-        parts.append(f"up for {age(max(starts, default=now_ns), now_ns)}")
+        if starts:
+            parts.append(f"up for {age(max(starts), now_ns)}")
     if due and watcher.state in {"BackOff", "Failed", "Rolling", "Stopping"}:
         trying = any(slot.state in TROUBLE for slot in watcher.slots)
         parts.append(("next try " if trying else "SIGKILL ") + due_in(min(due), now_ns))

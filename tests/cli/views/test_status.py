@@ -225,6 +225,8 @@ def test_a_crash_loop_that_is_up_just_now_is_a_problem() -> None:
     }
     lines = page(status(flap))
     assert lines[1].endswith("8 deaths in a row, up for 1s")
+    held = flap | {"note": "held back", "slots": [slot | {"state": "Running"}]}
+    assert page(status(held))[1].endswith("held back")
     assert lines[-1].endswith("1 problem")
 
 
