@@ -145,7 +145,7 @@ def explain(field_path: str) -> str:
         wanted[0] = "watchers"  # they have the same fields
     # `watchers.stop.timeout` is the block `stop` rather than a watcher of that name.
     found: list[Placed] = []
-    for is_meant in (_is_declared, _is_of_a_name, _ends_with):
+    for is_meant in (_is_declared, _is_of_a_name, _ends_with, _ends_with_declared):
         found = found or [each for each in known if is_meant(each.path, wanted)]
     if not found:
         near = did_you_mean(wanted[-1], {each.path[-1] for each in known})
@@ -166,6 +166,11 @@ def _is_of_a_name(path: Sequence[str], wanted: list[str]) -> bool:
 
 def _ends_with(path: Sequence[str], wanted: list[str]) -> bool:
     return list(path[-len(wanted) :]) == wanted
+
+
+def _ends_with_declared(path: Sequence[str], wanted: list[str]) -> bool:
+    """Tell whether a path is meant without its beginning and without the user's names: `secrets.refresh`."""
+    return _ends_with([part for part in path if part != ANY_NAME], wanted)
 
 
 def _page(placed: Placed) -> str:

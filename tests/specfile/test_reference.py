@@ -12,6 +12,12 @@ def test_a_path_without_names_means_the_block_and_no_watcher_of_that_name() -> N
     assert "watchers.NAME.timeout\n" not in page
 
 
+def test_a_path_may_leave_out_its_beginning_and_the_names_within() -> None:
+    page = explain("secrets.refresh")
+    assert page.startswith("watchers.NAME.secrets.NAME.refresh\n")
+    assert page == explain("watchers.web.secrets.TOKEN.refresh")
+
+
 def test_a_formula_is_explained_with_what_it_comes_to_here() -> None:
     cpus = this_machine().processors
     told = f"on this machine: cpus = {cpus}, cpus*2 = {2 * cpus}"
