@@ -59,7 +59,8 @@ def fire_if_due(plan: Plan, base_hash: str) -> bool:
             plan.act(RecordTimetable(plan.name, replace(table, since_ns=None)))
         return False
     if offset_ns is None:
-        _ask(plan, None)
+        is_begun = table is not None and table.timing == schedule.timing
+        _ask(plan, table.since_ns if table is not None and is_begun else None)
         return False
     wall_ns = plan.now_ns + offset_ns
     table = _begun(plan, schedule, table, wall_ns)
@@ -74,11 +75,9 @@ def _begun(
 ) -> Timetable | None:
     """Return how far the schedule has come; None when it begins just now, which is written down."""
     timing = schedule.timing
-    if table is None:
-        plan.act(RecordTimetable(plan.name, Timetable(timing, wall_ns)))
-    elif table.timing != timing:
-        # Of those of other times only the newest can be one of these, too.
-        fired = tuple((last_ns, last_ns) for _, last_ns in table.fired[-1:])
+    if table is None or table.timing != timing:
+        # What was fired under other times may be an instant of these, too, should the clock be set back.
+        fired = () if table is None else table.fired
         plan.act(RecordTimetable(plan.name, Timetable(timing, wall_ns, fired)))
     elif table.since_ns is None or wall_ns < table.since_ns:  # the clock was set back
         plan.act(RecordTimetable(plan.name, replace(table, since_ns=wall_ns)))
@@ -100,6 +99,8 @@ def _come(plan: Plan, schedule: ScheduleSpec, table: Timetable, wall_ns: int) ->
     known, since_ns = plan.observed.instants, table.since_ns or 0
     left, is_all = sum(each.at_ns > wall_ns for each in known.times), len(known.times) < FOUND
     is_known = known.timing == schedule.timing and known.after_ns <= since_ns and not known.trouble
+    # Those that were left out had come, but may come again when the clock is set back.
+    is_known = is_known and not (known.left_out and known.times[0].at_ns > wall_ns)
     if not is_known or not (is_all or left >= NEXT_RUNS):
         _ask(plan, since_ns)
     if not is_known or not (is_all or left):
@@ -162,8 +163,7 @@ def _take(
 
 def _runs(plan: Plan, slot: int) -> bool:
     record, observed = plan.slots.main(slot), plan.observed
-    alive = record is not None and not is_gone(record)
-    return alive or slot in observed.open_runs or slot in observed.writing
+    return slot in observed.open_runs or (record is not None and not is_gone(record))
 
 
 def _pass_over(plan: Plan, table: Timetable, passed: Passed) -> bool:

@@ -320,6 +320,15 @@ def test_a_clock_set_back_fires_no_instant_twice_and_forgets_none() -> None:
     assert instants(stage)[7:] == ["03-01 11:59", "03-01 12:00", "03-01 12:08"]
 
 
+def test_a_clock_that_leapt_there_and_back_fires_what_lies_between() -> None:
+    stage = until(at("2027-03-01 12:00", job=scheduled(MINUTELY)), "2027-03-01 12:01:30", lasts=5)
+    stage.set_clock(ns("2027-03-01 12:30:30"))
+    until(stage, "2027-03-01 12:30:40", lasts=5)
+    stage.set_clock(ns("2027-03-01 12:10:30"))
+    until(stage, "2027-03-01 12:12:30", lasts=5)
+    assert instants(stage) == ["03-01 12:01", "03-01 12:30", "03-01 12:11", "03-01 12:12"]
+
+
 def test_a_clock_that_was_wrong_by_years_does_not_keep_a_job_from_being_fired() -> None:
     stage = at("2036-01-01 12:00", job=scheduled(replace(BERLIN, catch_up="once")))
     until(stage, "2036-01-02 12:00", lasts=60)
