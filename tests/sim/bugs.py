@@ -25,6 +25,7 @@ from reconciler.core import (
     standing,
     stopping,
     template,
+    timetable,
     verdict,
     watchers,
 )
@@ -38,7 +39,7 @@ from reconciler.keeper.processes import Processes
 from reconciler.keeper.succession import adoption
 from reconciler.keeper.succession.notes import INCARNATIONS, Notes
 from reconciler.model.action import Bind, Remember, Signal, Unbind
-from reconciler.model.observation import SnapshotEnded
+from reconciler.model.observation import ClockSet, SnapshotEnded
 from reconciler.model.process import Exit, Exited, Memory
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
@@ -428,6 +429,60 @@ def _always_tree(original: Any) -> Any:
     return survivors
 
 
+def _forgets_what_was_fired(original: Any) -> Any:
+    """Of what was fired nothing is remembered but the last: the clock may come by it once more."""
+    return lambda table, instant, known: ()
+
+
+def _catches_up_always(original: Any) -> Any:
+    """What was missed is fired whatever `catch_up` says."""
+
+    def take(plan: Any, schedule: Any, *rest: Any) -> Any:
+        return original(plan, replace(schedule, catch_up="once"), *rest)
+
+    return take
+
+
+def _knows_one_clock(original: Any) -> Any:
+    """That the clock was set is not noticed once it is known."""
+
+    def calendar(it: Any, observation: Any, now_ns: int) -> None:
+        if it.wall_offset_ns is None or not isinstance(observation, ClockSet):
+            original(it, observation, now_ns)
+
+    return calendar
+
+
+def _counts_the_hold(original: Any) -> Any:
+    """What came while the schedule was not in force is caught up with."""
+
+    def begun(plan: Any, schedule: Any, table: Any, wall_ns: int) -> Any:
+        if table is not None and table.since_ns is None:
+            table = replace(table, since_ns=wall_ns - 30 * SECOND_NS)
+        return original(plan, schedule, table, wall_ns)
+
+    return begun
+
+
+def _loses_the_timetable(original: Any) -> Any:
+    """A new controller does not know how far a schedule has come."""
+
+    def job(it: Any, watcher: str, known: Any, now_ns: int) -> None:
+        original(it, watcher, replace(known, timetable=None), now_ns)
+
+    return job
+
+
+def _passes_over_silently(original: Any) -> Any:
+    """An instant that is late is dealt with as if it were not there."""
+
+    def come(plan: Any, schedule: Any, table: Any, wall_ns: int) -> Any:
+        found = original(plan, schedule, table, wall_ns)
+        return None if found is None or wall_ns - found.at_ns > 3 * SECOND_NS else found
+
+    return come
+
+
 BUGS: dict[str, Bug] = {
     # the language
     "secrets are not waited for": Bug(secrets, "ready", _always(True), 5),
@@ -456,8 +511,25 @@ BUGS: dict[str, Bug] = {
     "all stop together": Bug(picture, "is_going", _always(False), 74),
     "edits of what is in force are not taken": Bug(settings, "pending", _always(None), 8),
     "stop commands are not run": Bug(stopping, "run_command", _always(None), 6),
-    "lost runs stay lost": Bug(generations, "lost_slots", _always(()), 138),
-    "runs have all the time": Bug(jobs, "_why_stop", _but("timeout"), 1873),
+    "lost runs stay lost": Bug(
+        generations,
+        "lost_slots",
+        _always(()),
+        214,
+        "full journal=0.6, power losses=0.6, logs.stdout.to=0.3, logs.timestamps=0.7, "
+        "logs.max_size=0.3, logs.mode=0.3, hook.timeout=0.7, rerun_on=0.3, on_lost=0.7, "
+        "apply.on_failure=0.3, limits.memlock=0.7, limits.msgqueue=0.3, limits.nofile=0.3, "
+        "limits.rtprio=0.3",
+    ),
+    "runs have all the time": Bug(
+        jobs,
+        "_why_stop",
+        _but("timeout"),
+        189,
+        "wiped environments=0.6, backoff.factor=0.3, max_age_variance=0.3, "
+        "logs.stderr.to=0.3, logs.compress=0.3, hook.timeout=0.3, hook.on_error=0.7, "
+        "timeout=0.7, overlap=0.3, limits.oom_score_adj=0.7",
+    ),
     "the scope is always the tree": Bug(Orphans, "survivors", _always_tree, 11),
     "limits are left out": Bug(template, "_limits", _always({}), 0),
     "an order to stop is never over": Bug(watchers, "_words_end", _always(False), 8),
@@ -572,6 +644,99 @@ BUGS: dict[str, Bug] = {
         gates, "_interval", _binds_early, 41, "slow hooks=0.6, hook vetoes=0.6, exits=0.6"
     ),
     "the pause between slots is ignored": Bug(gates, "_interval", _always(None), 0),
+    # schedules
+    "what was fired is forgotten when the clock is set": Bug(
+        timetable,
+        "_with",
+        _forgets_what_was_fired,
+        110,
+        "hanging hooks=0.2, description=0.3, working_dir=0.7, max_retry=0.7, stop.cmd=0.7, "
+        "logs.stdout.file=0.3, logs.stdout.to=0.7, logs.owner=0.3, logs.compress=0.7, x=0.7, "
+        "limits.fsize=0.7, limits.memlock=0.7, limits.rtprio=0.3, order reload=0.3, "
+        "rollout.pause=0.3, schedule=0.3, clock leaps=0.7",
+    ),
+    "what was missed is always caught up with": Bug(
+        timetable,
+        "_take",
+        _catches_up_always,
+        761,
+        "slow ends=0.05, controller kills=0.6, busy people=0.2, upgrades=0.05, autostart=0.3, "
+        "backoff.burst=0.3, backoff.initial=0.3, backoff.reset_after=0.7, max_retry=0.3, "
+        "stop.cmd=0.7, logs.stderr.to=0.7, hook.python=0.3, timeout=0.7, limits.cpu=0.3, "
+        "limits.memlock=0.3, limits.sigpending=0.7, order resume=0.3, new secrets=0.7, "
+        "schedule=0.3, clock leaps=0.3",
+    ),
+    "that the clock was set is not noticed": Bug(
+        fold,
+        "_calendar",
+        _knows_one_clock,
+        110,
+        "logs.compress=0.7, limits.rtprio=0.3, order reload=0.3, schedule=0.3, clock leaps=0.7",
+    ),
+    "nobody asks for the next instants": Bug(
+        timetable,
+        "NEXT_RUNS",
+        lambda _: -1,
+        11,
+        "shell=0.3, virtualenv=0.7, user=0.3, stop.scope=0.3, logs.stdout.to=0.3, "
+        "logs.timestamps=0.7, rerun_on=0.3, schedule=0.3",
+    ),
+    "a job skips what it could run": Bug(
+        timetable,
+        "_runs",
+        _always(True),
+        11,
+        "user=0.3, stop.scope=0.3, logs.stdout.to=0.3, logs.timestamps=0.7, rerun_on=0.3, "
+        "schedule=0.3",
+    ),
+    "a job fires before its time": Bug(
+        timetable,
+        "_jitter_ns",
+        _always(-2 * SECOND_NS),
+        11,
+        "user=0.3, stop.scope=0.3, logs.stdout.to=0.3, logs.timestamps=0.7, rerun_on=0.3, "
+        "schedule=0.3",
+    ),
+    "a stopped job is fired by its schedule": Bug(
+        timetable,
+        "can_fire",
+        _always(True),
+        2,
+        "hooks.after_complete=0.3, limits.cpu_affinity=0.7, order rollback=0.7, "
+        "rollout.pause=0.7, schedule=0.7",
+    ),
+    "what came while a job was stopped is caught up with": Bug(
+        timetable,
+        "_begun",
+        _counts_the_hold,
+        343,
+        "exits=0.6, hook vetoes=0.05, hook errors=0.05, hanging hooks=0.2, slow link=0.6, "
+        "slow disk=0.6, full disk=0.05, late output=0.6, other processes=0.6, group=0.3, "
+        "backoff.initial=0.3, backoff.max=0.7, stop.cmd=0.3, logs.max_size=0.7, "
+        "limits.fsize=0.7, limits.memlock=0.7, limits.stack=0.3, rollout.max_unavailable=0.3, "
+        "schedule=0.3",
+    ),
+    "a new controller begins a schedule anew": Bug(
+        fold,
+        "_job",
+        _loses_the_timetable,
+        219,
+        "ignored TERM=0.6, unkillable=0.2, survivors=0.6, shortages=0.05, hook errors=0.05, "
+        "hanging hooks=0.05, slow hooks=0.2, keeper kills=0.2, taken ports=0.05, "
+        "inherit_env=0.7, priority=0.3, success_exit_codes=0.3, stop.signal=0.7, "
+        "stop.cmd=0.3, reload=0.3, logs.timestamps=0.7, logs.rotate=0.3, limits.msgqueue=0.3, "
+        "limits.nice=0.7, schedule=0.7, clock leaps=0.7",
+    ),
+    "an instant that is a little late is lost": Bug(
+        timetable,
+        "_come",
+        _passes_over_silently,
+        4414,
+        "exits=0.6, shortages=0.05, fork road=0.2, hook vetoes=0.05, hook errors=0.05, slow "
+        "hooks=0.2, keeper kills=0.6, pauses=0.6, full disk=0.2, taken ports=0.05, late "
+        "output=0.2, other processes=0.6, success_exit_codes=0.3, stop.scope=0.3, "
+        "apply.confirm_after=0.3, limits.sigpending=0.7, schedule=0.7",
+    ),
 }
 
 

@@ -6,17 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reconciler.model.action import (
+    FindInstants,
     Notify,
     ReadSecrets,
     RecordGeneration,
     RecordIntent,
     RecordRun,
+    RecordTimetable,
     RecordVerdict,
     Spawn,
 )
-from reconciler.model.job import Generation, Job, Run
+from reconciler.model.job import Generation, Job, Run, Timetable
 from reconciler.model.observation import (
+    ClockSet,
     HeartbeatAsked,
+    InstantsFound,
     IntentChanged,
     JobChanged,
     RunRecorded,
@@ -26,6 +30,7 @@ from reconciler.model.observation import (
 )
 from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.units import MILLISECOND_NS as MS
+from reconciler.schedule.instants import found
 from reconciler.wire.link import LinkDecoder, encode
 
 if TYPE_CHECKING:
@@ -50,17 +55,20 @@ class Disk:
     intents: dict[str, Intent] = field(default_factory=dict)
     generations: dict[str, Generation] = field(default_factory=dict)
     runs: dict[str, dict[int, Run]] = field(default_factory=dict)
+    timetables: dict[str, Timetable] = field(default_factory=dict)
     trial: Trial | None = None
     good: Spec | None = None
     """What is put in force again when a revision is not good."""
 
     def job(self, name: str) -> Job:
-        return Job(self.generations.get(name), dict(self.runs.get(name, {})))
+        runs, table = dict(self.runs.get(name, {})), self.timetables.get(name)
+        return Job(self.generations.get(name), runs, timetable=table)
 
     def observations(self) -> list[Observation]:
         """Return what a controller that starts reads."""
         found: list[Observation] = []
-        found += [JobChanged(n, self.job(n)) for n in sorted(self.generations | self.runs)]
+        names = {*self.generations, *self.runs, *self.timetables}
+        found += [JobChanged(n, self.job(n)) for n in sorted(names)]
         found += [IntentChanged(n, i) for n, i in sorted(self.intents.items())]
         if self.revision:
             found.append(SpecApplied(self.spec, self.revision, dict(self.retiring), self.trial))
@@ -88,11 +96,18 @@ class Controller:
     """From where it has read the secrets of which watchers."""
     readings: list[tuple[int, str, Mapping[str, SecretSpec]]] = field(default_factory=list)
     """Of which watchers it reads the secrets, and when it will have."""
+    wall_ns: int | None = None
+    """What it has told of the wall clock; None: nobody has asked."""
+    found: list[tuple[int, InstantsFound]] = field(default_factory=list)
+    """Instants that it works out, and when it will have."""
 
     def due_ns(self) -> int | None:
         world = self.world
         dues = [due for due, _ in self.writes[:1]] + [due for due, *_ in self.readings]
         dues += [due for due in (self.wake_ns, self.back_ns) if due is not None]
+        dues += [due for due, _ in self.found]
+        if self._has_missed_a_leap():
+            dues.append(world.kernel.now)
         if self.inbox or world.kernel.to_controller:
             dues.append(max(world.kernel.now, self.ready_ns))
         return max(self.ready_ns, min(dues)) if dues else None
@@ -108,6 +123,7 @@ class Controller:
         while self.writes and self.writes[0][0] <= now:
             self.commit(self.writes.pop(0)[1])
         self._finish_readings(now)
+        self._look_at_clock(now)
         heard = self.decoder.observations(self.world.kernel.hear(self.world.reads()))
         self.world.heard(heard)
         self.inbox += [observation for observation in heard if observation != HeartbeatAsked()]
@@ -145,7 +161,10 @@ class Controller:
                 self.world.judged(revision, trial)
             case ReadSecrets(name):
                 self.read_secrets(name)
-            case RecordRun() | RecordGeneration():
+            case FindInstants():
+                self._find(action)
+            case RecordRun() | RecordGeneration() | RecordTimetable():
+                self.world.decided(action)
                 # One thread writes, in order: nothing is there before what was said earlier.
                 earliest = self.writes[-1][0] if self.writes else 0
                 self.writes.append((max(earliest, self.world.commit_ns()), action))
@@ -178,12 +197,40 @@ class Controller:
             self.secrets[name] = sources
             self.inbox.append(SecretsRead(name, f"value{self.world.people.secret}", sources))
 
+    def _find(self, asked: FindInstants) -> None:
+        """Begin to work out the instants of a schedule; with the first the clock is told."""
+        world = self.world
+        spec = self.core.spec.watchers.get(asked.watcher)
+        assert spec is not None
+        assert spec.schedule is not None
+        if self.wall_ns is None:
+            self.wall_ns = world.wall_ns
+            self.inbox.append(ClockSet(self.wall_ns))
+        wall_ns = world.kernel.now + self.wall_ns
+        since_ns = wall_ns if asked.after_ns is None else asked.after_ns
+        answer = found(asked.watcher, spec.schedule, since_ns, wall_ns)
+        self.found.append((world.kernel.now + world.leaps.randrange(20 * MS), answer))
+
+    def _has_missed_a_leap(self) -> bool:
+        return self.wall_ns is not None and self.wall_ns != self.world.wall_ns
+
+    def _look_at_clock(self, now: int) -> None:
+        if self._has_missed_a_leap():
+            self.wall_ns = self.world.wall_ns
+            self.inbox.append(ClockSet(self.wall_ns))
+        self.inbox += [answer for due, answer in self.found if due <= now]
+        self.found = [each for each in self.found if each[0] > now]
+
     def commit(self, action: StoreAction) -> None:
         """Write and sync one entry, and say so."""
         disk = self.world.disk
         match action:
-            case RecordGeneration(name, generation):
+            case RecordGeneration(name, generation, timetable):
                 disk.generations[name] = generation
+                if timetable is not None:
+                    disk.timetables[name] = timetable
+            case RecordTimetable(name, timetable):
+                disk.timetables[name] = timetable
             case RecordRun(name, run):
                 disk.runs.setdefault(name, {})[run.slot] = run
                 self.inbox.append(RunRecorded(name, run))

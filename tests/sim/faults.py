@@ -101,7 +101,9 @@ def swarm(rng: random.Random, seed: int) -> Faults:
     language = _some(older, speaks, often=0.12, strengths=(0.3, 0.7))
     for each in NEWER:
         own = random.Random(f"{each} {seed}")
-        language |= _some({each: LANGUAGE[each]}, own, often=0.12, strengths=(0.3, 0.7))
+        # What matters to the few alone that have a schedule is to occur with most of these.
+        often = 0.12 if each != "clock leaps" else 0.7 if "schedule" in language else 0.0
+        language |= _some({each: LANGUAGE[each]}, own, often=often, strengths=(0.3, 0.7))
     nasty = _some(NASTY, random.Random(f"nasty {seed}"), strengths=(0.2, 0.6))
     return Faults(_some(FIRST, rng) | _some(LATER, later) | nasty | language)
 

@@ -18,6 +18,7 @@ from reconciler.model.spec import (
     MaxRestartsSpec,
     ReloadByCommand,
     ReloadBySignal,
+    ScheduleSpec,
     SecretSpec,
     SocketSpec,
     StdinSpec,
@@ -107,6 +108,18 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
         "hook.timeout": lambda rng: rng.randrange(5, 8) * S,
         "hook.on_error": lambda rng: "ignore",
         "rerun_on": lambda rng: rng.choice(((), ("spec_change",), ("boot", "daemon_start"))),
+        "schedule": lambda rng: ScheduleSpec(
+            **rng.choice(
+                (
+                    *({"every": n * S} for n in (2, 3, 5)),
+                    {"cron": "* * * * *"},
+                    {"cron": "*/2 * * * *"},
+                )
+            ),
+            jitter=rng.choice((0, 0, S)),
+            catch_up=rng.choice(("skip", "once")),
+            run_at_start=rng.random() < 0.3,
+        ),
         "timeout": lambda rng: rng.randrange(1, 5) * S,
         "overlap": lambda rng: rng.choice(("queue", "replace")),
         "on_lost": lambda rng: "rerun",
@@ -134,7 +147,6 @@ MEANINGLESS: Final = {
     "hooks.after_ready": "the programs of the simulation answer no probe yet",
     "watchdog": "the programs of the simulation say nothing of themselves yet",
     "pid_file": "the programs of the simulation hand over to nobody yet",
-    "schedule": "the wall clock is not simulated",
     "health": "the programs of the simulation answer no probe yet",
     "watch": "the machine of the simulation has no files; their edits go the way of new secrets",
     "access": "says who may call, which is not simulated",
@@ -179,10 +191,13 @@ ORDERS: Final = {
     "order continue": "a revision that is paused goes on",
     "new secrets": "somebody changes the value of all secrets",
 }
-NEEDS: Final = {"unreadable secrets": "a secret cannot be read now and then"}
+NEEDS: Final = {
+    "unreadable secrets": "a secret cannot be read now and then",
+    "clock leaps": "the wall clock is set forward or back, by seconds, minutes or days",
+}
 LANGUAGE: Final = dict.fromkeys(VALUES, "people make use of this field") | ORDERS | NEEDS
 """What the seeds choose from, beside faults: the same table, so that a failing seed is made smaller by them, too."""
-NEWER: Final = ("rollout.max_unavailable", "rollout.pause")
+NEWER: Final = ("rollout.max_unavailable", "rollout.pause", "schedule", "clock leaps")
 """What came later: each is chosen by a die of its own, so that histories without it stay what they were."""
 PLAIN_ORDERS: Final = frozenset(
     ("stop", "rest", "start", "restart", "scale", "unscale", "signal", "rerun")

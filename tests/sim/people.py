@@ -85,6 +85,8 @@ class People:
         """When a reload of which watcher was asked for, and by which signal."""
         self.reload_edited_ns: dict[str, int] = {}
         """When what a reload does was edited last."""
+        self.has_settled = False
+        """What never comes to rest was taken back."""
         self.secret = 0
         """The value of all secrets."""
 
@@ -166,6 +168,8 @@ class People:
             return False
         if path == "stdin_socket":
             return bool(spec.use_sockets)
+        if path == "schedule":
+            return not spec.is_job
         if path in {"max_restarts", "max_age", "max_age_variance"}:
             return spec.is_job
         if path.startswith(("restart", "rollout.")):
@@ -230,15 +234,18 @@ class People:
                 self._touch_users(socket)
 
     def settle(self) -> bool:
-        """Take back what never comes to rest; False when there is nothing of it."""
-        spec = self.world.disk.spec
-        aging = [name for name, each in spec.watchers.items() if each.max_age is not None]
-        if not aging:
+        """Take back what never comes to rest, for good; False when there is nothing of it."""
+        self.has_settled, spec = True, self.world.disk.spec
+        restless = [
+            name
+            for name, each in spec.watchers.items()
+            if each.max_age is not None or each.schedule is not None
+        ]
+        if not restless:
             return False
-        calm = {name: replace(spec.watchers[name], max_age=None) for name in aging}
-        for name in aging:
+        for name in restless:
             self._touch(name)
-        self.edit(replace(spec, watchers={**spec.watchers, **calm}))
+        self.edit(spec)
         return True
 
     def do_something(self) -> None:
@@ -327,6 +334,10 @@ class People:
         """Apply a spec as the controller does: on the disk first, then before the core."""
         disk = self.world.disk
         spec = _without_unknown(spec)
+        if self.has_settled:
+            calm = {"max_age": None, "schedule": None}
+            watchers = {name: replace(each, **calm) for name, each in spec.watchers.items()}
+            spec = replace(spec, watchers=watchers)
         removed = {n: s for n, s in disk.spec.watchers.items() if n not in spec.watchers}
         retiring = {**disk.retiring, **removed}
         trial = self._trial_of(spec, restores=restores)

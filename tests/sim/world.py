@@ -39,6 +39,10 @@ STORM_NS = 22 * S
 CALM_NS = 400 * S
 AGING_NS = 120 * S
 """How long processes are replaced at their age, when there are such, before that is taken back for the calm."""
+TICKING_NS = 70 * S
+"""How long schedules go on in the calm."""
+WALL = (1_749_976_190, 1_806_195_590, 1_824_944_390)
+"""What the wall clock may show at the beginning, in seconds."""
 PIDS = 60
 KEEPER_STALL_NS = 2 * S
 
@@ -97,6 +101,12 @@ class World:
         self.on_instant: list[Callable[[], None]] = []
         self.on_power_loss: list[Callable[[], None]] = []
         self.on_keeper_death: list[Callable[[], None]] = []
+        self.on_decided: list[Callable[[StoreAction], None]] = []
+        self.leaps = random.Random(f"clock {seed}")
+        self.wall_ns = self.leaps.choice(WALL) * S
+        """What the wall clock is ahead of the other one."""
+        self.leapt_ns = 0
+        """When it was set last."""
 
     # ---- the history --------------------------------------------------------------------------
 
@@ -115,12 +125,20 @@ class World:
         self.kernel.shortages.clear()
         self.kernel.capacity, self.kernel.pids = 200_000, PIDS
         self.disk_full_until_ns = self.journal_full_until_ns = self.kernel.now
-        if any(each.max_age is not None for each in self.disk.spec.watchers.values()):
-            self._advance(self.kernel.now + AGING_NS)
+        length_ns = self._restless_ns()
+        if length_ns:
+            self._advance(self.kernel.now + length_ns)
             for check in self.on_settle:
                 check()
             self.people.settle()
         self._advance(self.kernel.now + CALM_NS)
+
+    def _restless_ns(self) -> int:
+        """Return for how long the calm goes on with what never comes to rest."""
+        watchers = self.disk.spec.watchers.values()
+        if any(each.max_age is not None for each in watchers):
+            return AGING_NS
+        return TICKING_NS if any(each.schedule is not None for each in watchers) else 0
 
     def rest(self) -> None:
         """Let another hour pass."""
@@ -304,6 +322,15 @@ class World:
             self.disturbed_ns = self.kernel.now
         if self.hits("power losses"):
             self._lose_power()
+        if self.hits("clock leaps"):
+            self._set_clock()
+
+    def _set_clock(self) -> None:
+        """Set the wall clock: mostly by little, since what is far away is fired once and never seen again."""
+        unit = self.leaps.choice((S, S, S, 60 * S, 86400 * S))
+        leap = self.leaps.choice((-1, 1)) * self.leaps.randrange(1, 30) * unit // 2
+        self.wall_ns, self.leapt_ns = self.wall_ns + leap, self.kernel.now
+        self.trace(f"the clock leaps by {leap / S:.1f}s")
 
     def _ask_for_new_code(self) -> None:
         """Let somebody upgrade the manager, if there is one to be asked; now and then there is no such code."""
@@ -374,6 +401,11 @@ class World:
             for check in self.on_judged:
                 check(trial)
         self.people.judged(revision, trial)
+
+    def decided(self, action: StoreAction) -> None:
+        """Take note of what a controller is about to write."""
+        for check in self.on_decided:
+            check(action)
 
     def committed(self, action: StoreAction) -> None:
         self.trace(f"committed {action}")

@@ -1,8 +1,8 @@
 """Judges of a history: they look at the machine, the disk and what was asked, never at the core's reasons.
 
-`facts` keeps what several of them need; `starts`, `hooks`, `ends`, `serving` and `language` watch every instant, `rest`
-looks when the faults have stopped. `INVARIANTS` says which judge holds which invariant, and where those are
-held that concern no room of the simulation.
+`facts` keeps what several of them need; `starts`, `hooks`, `ends`, `serving`, `language` and `schedules` watch every
+instant, `rest` looks when the faults have stopped. `INVARIANTS` says which judge holds which invariant, and where
+those are held that concern no room of the simulation.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tests.sim.checkers.hooks import Hooks
 from tests.sim.checkers.language import Language
 from tests.sim.checkers.needs import Needs
 from tests.sim.checkers.rest import Rest
+from tests.sim.checkers.schedules import Schedules
 from tests.sim.checkers.serving import Serving
 from tests.sim.checkers.starts import Starts
 
@@ -44,6 +45,7 @@ INVARIANTS: Final = {
     "I20": "Language",
     "I21": "Needs.spawned",
     "I22": "Needs.ended",
+    "I23": "Schedules",
 }
 
 
@@ -55,7 +57,7 @@ class Checkers:
         self.starts, self.hooks = Starts(facts), Hooks(facts)
         self.needs = Needs(facts)
         self.ends, self.serving, self.rest = Ends(facts), Serving(facts), Rest(facts, self.needs)
-        self.language = Language(facts)
+        self.language, self.schedules = Language(facts), Schedules(facts)
         world.on_power_loss.append(self.serving.forget)
 
     def end(self) -> None:

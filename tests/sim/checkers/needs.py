@@ -129,6 +129,8 @@ class Needs:
                 continue
             if "spec_change" not in job.rerun_on or not job.autostart:
                 continue
+            if job.schedule is not None and not job.schedule.run_at_start:
+                continue  # an edit does not fire it
             number = self._met_generation.get((other, str(each.condition)), 0)
             if number <= self._generation[other]:
                 return other
