@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from reconciler.core import (
+    demand,
     events,
     health,
     hooks,
@@ -103,7 +104,8 @@ def _of_running(
     note = note or limits.not_in_force(plan.spec.limits, record, plan.world.facts)
     note = note or watched_files.note(plan) or notifications.note(record)
     outdated = _is_outdated(plan, record, wanted_hash)
-    return SlotCondition("Running", note, since_ns, None, outdated, bool(held_back))
+    check_ns = demand.check_ns(plan)
+    return SlotCondition("Running", note, since_ns, check_ns, outdated, bool(held_back))
 
 
 def _is_outdated(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:

@@ -52,6 +52,14 @@ def is_idle(plan: Plan) -> bool:
     return known.is_unused and waiting_since_ns(plan) is None
 
 
+def check_ns(plan: Plan) -> int | None:
+    """Return when it is asked next who uses processes that run on demand; None: nobody asks, or is just asking."""
+    demand, known = plan.spec.demand, plan.observed.demand
+    if demand is None or demand.idle_timeout is None or known.is_unused or known.counting:
+        return None
+    return known.used_at_ns + demand.idle_timeout
+
+
 def waiting_since_ns(plan: Plan) -> int | None:
     """Return since when a client waits for somebody to be started; None: none does."""
     records = (plan.world.sockets.get(name) for name in sockets_of(plan.spec))

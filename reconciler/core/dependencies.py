@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
-from reconciler.core.plan import Plan
+from reconciler.core.plan import Plan, Standing
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import same_template
 from reconciler.model.process import ProcessRecord, Running
 from reconciler.model.spec import DependencyCondition
+from reconciler.model.status import DependencyStatus
 from reconciler.model.units import format_duration
 
 TO: Final[Mapping[DependencyCondition, str]] = {
@@ -82,6 +83,17 @@ def passed_over(plan: Plan) -> Iterator[str]:
             continue
         if why := standing.why_not(each.condition):
             yield f"{name} is passed over: {why}"
+
+
+def statuses(plan: Plan) -> tuple[DependencyStatus, ...]:
+    """Return each dependency of a watcher, and whether it stands as is waited for."""
+    standings = plan.world.standings
+    return tuple(
+        DependencyStatus(
+            name, each.condition or "", each.condition in standings.get(name, Standing()).met
+        )
+        for name, each in plan.spec.dependencies.items()
+    )
 
 
 def note(plan: Plan) -> str:

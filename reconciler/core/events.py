@@ -117,6 +117,7 @@ def _of_exit(
         how += ", SIGKILL was sent"
     stays = phase.survivors and memory.stopping_since_ns is None  # else its stop goes on with them
     left = f"; leaves {several(phase.survivors)} running" if stays else ""
+    details["reason"] = stop_reason(memory) if was_stopped else ""
     details["killed"] = record.had_to_be_killed
     details["survivors"] = [each.pid for each in phase.survivors]
     message = f"{id} ended{when}{why}: {how} after {format_duration(phase.lived_ns)}{left}"

@@ -89,6 +89,7 @@ def watcher_status(
         sum(slot.replacements for slot in slots),
         spec.numprocesses_formula if _shown_want(view) == spec.numprocesses else "",
         runs,
+        dependencies.statuses(plan),
     )
 
 
@@ -164,6 +165,7 @@ def _slot(view: _View, slot: int, condition: SlotCondition) -> SlotStatus:
         said="" if record is None or record.notified is None else record.notified.status,
         ready=condition.ready,
         last_probe=None if record is None else _last_probe(view, record),
+        renewed=memory.renewed,
     )
 
 

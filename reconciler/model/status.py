@@ -66,6 +66,14 @@ class LastProbe(Struct, frozen=True):
     """Since when it comes to that, as far as is known; 0: it is not."""
 
 
+class DependencyStatus(Struct, frozen=True):
+    """Another watcher that comes first, what is waited for of it, and whether that is so."""
+
+    name: str = ""
+    condition: str = ""
+    met: bool = False
+
+
 class SlotStatus(Struct, frozen=True):
     """One slot: what it does, since when, and how its last process ended."""
 
@@ -95,6 +103,8 @@ class SlotStatus(Struct, frozen=True):
     """Its process runs, and counts as ready and healthy."""
     last_probe: LastProbe | None = None
     """Where its spec has it asked whether it is ready or healthy."""
+    renewed: str = ""
+    """Why its process was started in place of another one of the same spec, as a sentence goes on: `was restarted`."""
 
     @property
     def as_desired(self) -> bool:
@@ -141,6 +151,8 @@ class WatcherStatus(Struct, frozen=True):
     """From what the spec works `want` out, such as cpus*2; empty where it is a number, or set by hand."""
     next_runs: tuple[Instant, ...] = ()
     """The next instants of its schedule, while that is in force."""
+    depends_on: tuple[DependencyStatus, ...] = ()
+    """What it waits for before each start, in the order of the spec."""
 
 
 class SocketStatus(Struct, frozen=True):

@@ -61,6 +61,7 @@ def test_it_stops_at_the_end_of_an_idle_time_without_clients_and_starts_again() 
     stage = client(on_stage(lazy(60)).wait(5))
     served(stage).wait(59)
     assert asked(stage) == []
+    assert stage.slot("web.1").next_ns == stage.wall_ns + 65 * S
     stage.wait(1)
     assert asked(stage) == [65]
     stage.tell(ClientsCounted("web", 3)).wait(60)

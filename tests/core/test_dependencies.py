@@ -22,6 +22,7 @@ from reconciler.model.spec import (
     ScheduleSpec,
     StopSpec,
 )
+from reconciler.model.status import DependencyStatus
 from reconciler.model.units import SECOND_NS as S
 from reconciler.model.value import replace
 from tests.core.stage import Stage, job, listener, spec, watcher
@@ -54,6 +55,20 @@ def test_a_dependent_starts_when_its_dependency_is_ready() -> None:
     assert stage.alive() == ["db.1"]
     stage.wait(0.1)
     assert stage.alive() == ["db.1", "web.1"]
+
+
+def test_the_status_says_of_each_dependency_whether_it_stands_as_it_should() -> None:
+    more = on() | on("succeeded", "migrate")
+    stage = Stage().apply(spec(db=watcher(), migrate=job(), web=watcher(depends_on=more)))
+    found = stage.wait(2).status("web").depends_on
+    assert found == (
+        DependencyStatus("db", "ready", met=True),
+        DependencyStatus("migrate", "succeeded", met=False),
+    )
+    stage.exit("migrate.1", 0).wait(2)
+    assert all(each.met for each in stage.status("web").depends_on)
+    stage.tell(IntentChanged("db", stopped(NO_INTENT, ALICE))).wait(20)
+    assert [each.met for each in stage.status("web").depends_on] == [False, True]
 
 
 def test_started_needs_no_readiness_but_every_slot() -> None:

@@ -633,6 +633,17 @@ def test_who_ended_in_time_and_whose_output_came_late_was_not_killed(
     assert [each.details["killed"] for each in told] == [killed]
 
 
+def test_an_end_says_why_it_was_asked_for_and_the_next_process_why_it_was_started() -> None:
+    stage = Stage().apply(spec(web=watcher(max_age=60 * S))).wait(5)
+    assert stage.slot("web.1").renewed == ""
+    stage.exit("web.1", 1)
+    assert stage.slot("web.1").renewed == "was restarted after its end"
+    stage.wait(120)
+    assert stage.slot("web.1").renewed == "was replaced at its max_age"
+    told = [each.details["reason"] for each in stage.events if each.type == "process.exited"]
+    assert told[:2] == ["", "max_age has passed"]
+
+
 def test_a_new_controller_changes_nothing() -> None:
     wanted = spec({"http": listener()}, web=watcher(numprocesses=3, use_sockets=("http",)))
     stage = Stage().apply(wanted).wait(5)
