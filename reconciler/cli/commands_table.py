@@ -35,6 +35,7 @@ GROUPS: Final[dict[str, dict[str, Command]]] = {
         "status": Command("status", "Show desired and observed state, and why they differ."),
         "stats": Command("stats", "Show processor time and memory of processes and all they have started."),
         "top": Command("stats", "Show what uses most, on the whole terminal."),
+        "why": Command("why", "Say why a watcher is as it is, what it waits for, and what happens next."),
         "logs": Command("logs", "Show the output of the processes."),
         "events": Command("events", "Show what has happened, in order."),
         "runs": Command("runs", "List the runs of a job: when, why, and how they ended."),
@@ -81,7 +82,7 @@ CHANGES: Final = frozenset(
 """Commands that change something: suggested only for a word that is very close."""
 
 _USE: Final = {
-    "status": "ps info why",
+    "status": "ps info",
     "status -w": "monitor monit watch",
     "top": "htop",
     "status -o wide": "describe show tree",

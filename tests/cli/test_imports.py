@@ -45,6 +45,7 @@ LINES = {
     "status for programs": "status -o json",
     "stats": "stats",
     "top": "top --help",
+    "why": "why web",
     "logs": "logs",
     "events": "events",
     "runs": "runs web",

@@ -12,6 +12,7 @@
 | `plan` | plan, apply |
 | `revisions` | history, diff, rollback |
 | `status` | status |
+| `why` | why: the causes of what is |
 | `stats` | stats, top: what processes use |
 | `listing` | list, numprocesses, options, listsockets: one thing each, for scripts |
 | `logs` | logs |

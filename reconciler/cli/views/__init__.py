@@ -9,6 +9,9 @@
 | `phrases` | what all pages share: ages, times, exits, slots, styles of states |
 | `status` | the status: tables of watchers, slots and sockets |
 | `summary` | the state of an instance as a whole: its revision, its problems |
+| `causes` | why a watcher is as it is: a chain of causes |
+| `why` | such chains as sentences |
+| `exits` | what exit codes and signals usually mean |
 | `scrolling` | one screen of a status that is longer |
 | `stats` | what processes use, as a table and as one screen |
 | `plan` | what happens to each watcher and socket, and why |

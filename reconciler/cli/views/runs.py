@@ -33,7 +33,7 @@ def _row(run: RunEntry, *, wide: bool) -> Line:
         Cell(str(run.generation)),
         Cell(str(run.slot)),
         Cell(clock(run.fired_ns)),
-        Cell(_trigger(run)),
+        Cell(trigger_text(run)),
         *((Cell(str(run.pid or NOTHING)), Cell(until)) if wide else ()),
         Cell(NOTHING if took is None else format_duration(took)),
         Cell(outcome, style),
@@ -41,7 +41,7 @@ def _row(run: RunEntry, *, wide: bool) -> Line:
     )
 
 
-def _trigger(run: RunEntry) -> str:
+def trigger_text(run: RunEntry) -> str:
     """Return what fired a run: for its schedule the instant, and how late that was."""
     if run.instant_ns is None:
         return f"{run.trigger} {run.who}".strip()

@@ -32,6 +32,7 @@ _DUE: Final = {
     "BackOff": "next try",
     "Failed": "next try",
     "Failing": "counts as steady",
+    "Running": "asked whether it is in use",
     "Starting": "ready",
     "Stopping": "SIGKILL",
 }
