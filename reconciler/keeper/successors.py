@@ -36,14 +36,15 @@ class Successors:
             return 0
         named = [] if said is None or not said.main_pid else [said.main_pid]
         if settings.pid_file is not None:
-            named.insert(0, self._kernel.named_in(settings.pid_file))
+            with self._kernel.border(f"reading the pid file of {process.record.id}"):
+                named.insert(0, self._kernel.named_in(settings.pid_file))
         left = self._orphans.descendants(process) if any(named) else {}
         if found := next((pid for pid in named if pid in left), 0):
             return found
         since_ns = self._kernel.now_ns() - process.died_at_ns
         if settings.pid_file is not None and since_ns < SUCCESSION_NS:
-            wait_ns = min(max(since_ns, FIRST_NS), PACE_NS)
-            self._again.put(process.key, self._kernel.now_ns() + wait_ns)
+            due_ns = process.died_at_ns + since_ns + min(max(since_ns, FIRST_NS), PACE_NS)
+            self._again.put(process.key, due_ns)
         return 0
 
     def take_due(self) -> list[Process]:

@@ -468,6 +468,7 @@ class FakeKernel:
         if program.error is not None and not program.forks:
             raise LaunchFailed(program.error)
         held = tuple(each for each in sockets.values() if isinstance(each, Socket))
+        socket = self.listen_again(id, incarnation) if launch.notify else None
         process = self._start(id, incarnation, program, KEEPER, sockets=held)
         process.leads = True
         former = next((died for died in self._adopted_dead if died.pid == process.pid), None)
@@ -478,7 +479,6 @@ class FakeKernel:
         self.outputs[process.pid] = output
         if program.forks:
             process.executes_ns = self.now + program.exec_ns
-        socket = self.listen_again(id, incarnation) if launch.notify else None
         limits = self._taken(launch.group_limits)
         return Child(process.pid, not program.forks, output, socket, process.born, former, limits)
 

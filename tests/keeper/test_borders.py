@@ -69,6 +69,7 @@ MOST_TURNS: Final = 2000
 WEB: Final = ProcessId("web", 1)
 HOOK: Final = ProcessId("web", 1, "before_start")
 BYSTANDER: Final = ProcessId("bystander", 1)
+SPEAKER: Final = ProcessId("speaker", 1)
 BEFORE: Final = frozenset({"recall", "adopt", "reopen", "take_back", "search"})
 """Called only when a keeper takes over: below, and where something is short in test_failures."""
 SURE: Final = {
@@ -232,6 +233,7 @@ def live(it: Bench, *, leaves: bool) -> None:
         "its output goes elsewhere",
     )
     _live_with_sockets(it)
+    _live_with_words(it)
     it.send(Notify("READY=1"))
     for reach in ("group", "children"):
         it.send(SignalAction(BYSTANDER, it.records[BYSTANDER].incarnation, "CONT", reach))  # type: ignore[arg-type]  # a Reach
@@ -284,6 +286,29 @@ def _live_with_sockets(it: Bench) -> None:
     used.waiting = frozenset()
     it.until(lambda: it.sockets["http"].unaccepted is None, "somebody does")
     it.persist(lambda: Unbind("app"), lambda: "app" not in it.sockets, "it is closed")
+
+
+def _live_with_words(it: Bench) -> None:
+    """Let a child of a process that is heard say who goes on, and the process end; its file names somebody, too."""
+    launch = Launch(("speaker",), notify=True, pid_file="/fake/pid")
+
+    def started() -> Spawn:
+        former = it.records.get(SPEAKER)
+        return Spawn(SPEAKER, launch, replaces=former.incarnation if former else 0)
+
+    it.persist(started, lambda: isinstance(it.phase(SPEAKER), Running), "it runs")
+    main, *others = it.kernel.alive(SPEAKER)
+    it.kernel.say(main, f"READY=1\nMAINPID={main.pid}", others[0].pid, uid=65534)
+    it.turn()
+    it.kernel.end(main.pid, Exit(code=0))
+    it.until(lambda: isinstance(it.phase(SPEAKER), Exited), "it has ended")
+    number = it.records[SPEAKER].incarnation
+    it.persist(
+        lambda: SignalAction(SPEAKER, number, "KILL", "tree"),
+        lambda: not it.kernel.alive(SPEAKER),
+        "nothing of it is left",
+    )
+    it.persist(lambda: Forget(SPEAKER, number), lambda: SPEAKER not in it.records, "it is gone")
 
 
 def _journalled(it: Bench) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MAX_FUNCTION_LINES = 70
-KEEPER_LINES = 2862
+KEEPER_LINES = 2864
 """Of code, all files of the room but those of its start: a comment that explains a line does not make it longer.
 
 Of these 240 came with what processes say of themselves and whom they name to go on: whose word counts, and whom a
