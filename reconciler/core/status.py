@@ -302,8 +302,10 @@ def _job_state(
     for state in ("Stopping", "BackOff", "Waiting", "Starting", "Running", "Unknown"):
         if state in states:
             return state, note
-    if "Failed" in states:
-        return "Failed", f"{note}; try: reconcile rerun {plan.name} --failed"
+    failed = {slot.slot for slot in slots if slot.state == "Failed"}
+    if failed:  # one at its gate has not run, and is fired when that opens
+        hint = f"; try: reconcile rerun {plan.name} --failed" if failed - plan.at_gate else ""
+        return "Failed", note + hint
     if not slots and not plan.spec.autostart:
         return "Stopped", why
     if states == {"Completed"} or not slots:

@@ -272,6 +272,7 @@ def test_a_job_that_has_waited_too_long_has_neither_started_nor_ended() -> None:
     assert (stage.slot("db.1").state, stage.alive()) == ("Failed", [])
     found = goals.judge(Goal("db", "completed"), stage.reconciler.subject("db", stage.now, 0))
     assert (found.state, found.message) == ("failed", stage.slot("db.1").note)
+    assert note(stage, "db") == stage.slot("db.1").note  # nothing has run that could be run again
 
 
 def test_a_job_that_waits_for_its_schedule_is_said_to() -> None:
