@@ -175,7 +175,8 @@ def _start(it: Subject) -> Decision:
 
 def _tried_again(it: Subject) -> tuple[tuple[int, ...], str]:
     """Return the dead slots that a start tries again now, and in words what it finds."""
-    gave_up = it.in_state("Failed")
+    # What has waited too long for another watcher has not run.
+    gave_up = tuple(slot for slot in it.in_state("Failed") if slot.slot not in it.plan.at_gate)
     waiting = tuple(slot for slot in it.in_state("BackOff") if slot.exit is not None)
     completed = it.in_state("Completed") if it.by_name else ()
     tried = tuple(sorted(slot.slot for slot in (*gave_up, *waiting, *completed)))
@@ -196,6 +197,8 @@ def _tried_again(it: Subject) -> tuple[tuple[int, ...], str]:
         "Stopping": "is stopping, and starts after that",
         "BackOff": f"waits for its next try{note}",
         "Waiting": f"waits{note}",
+        "Failed": f"waits{note}",
+        "Idle": "rests until a client connects",
     }
     return (), found.get(it.status.state, "runs already")
 

@@ -41,7 +41,11 @@ class StopOrder:
         """Return why a watcher is not asked to end yet; empty: it is its turn."""
         before = self._before.get(name)
         if before:
-            return f"waiting until {format_few(sorted(before), MAX_NAMED)} has stopped, which depends on it"
+            names = format_few(sorted(before), MAX_NAMED)
+            have = (
+                "has stopped, which depends" if len(before) == 1 else "have stopped, which depend"
+            )
+            return f"waiting until {names} {have} on it"
         lowest = min(self._counts, default=None)
         if lowest is None or self._graph.stop_priority(name, spec) <= lowest:
             return ""

@@ -17,6 +17,7 @@ from reconciler.model.units import (
     parse_signal,
     parse_size_bytes,
 )
+from reconciler.specfile.hints import VALUE_WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +36,16 @@ _DURATION: Final = re.compile(
     re.IGNORECASE,
 )
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg])i?b?", re.IGNORECASE)
+_MEBIBYTES_RATHER: Final = 10_000
+"""Nobody means so few bytes where a size is wanted."""
+_PROCESSORS: Final = re.compile(r"\d{1,3}\.\d{1,2}|\d")
 _ALL_PROCESSORS: Final = frozenset(("auto", "max", "cpu", "ncpu", "ncpus", "nproc", "cores"))
-_SINKS: Final = frozenset(("manager", "journal", "syslog", "devnull"))
+SINKS: Final = frozenset(("manager", "journal", "syslog", "devnull"))
+"""Where output goes other than to a file."""
+_EXAMPLES: Final = {
+    "http": "http://127.0.0.1:8000/healthz", "tcp": "5432", "unix": "run/app.sock", "notify": "true",
+}  # fmt: skip
+"""Probes that are named without saying what is asked."""
 _DEVICES: Final = {"/dev/null": "devnull", "/dev/stdout": "manager", "/dev/stderr": "manager"}
 
 
@@ -55,7 +64,8 @@ def for_kind(kind: str, text: str) -> str:
 def for_block(block: str, text: str) -> str:
     """Return how a text is written as the block that is wanted, by the block's class."""
     cure = _BLOCKS.get(block)
-    return f"write: {cure(text)}" if cure is not None else ""
+    ours = cure(text) if cure is not None else ""
+    return f"write: {ours}" if ours else ""
 
 
 def _signal(text: str) -> str:
@@ -73,6 +83,8 @@ def _duration(text: str) -> str:
 
 
 def _size(text: str) -> str:
+    if text.isdecimal() and 0 < int(text) <= _MEBIBYTES_RATHER:
+        return f"write: {text}MiB, when mebibytes are meant"
     match = _SIZE.fullmatch(text)
     ours = f"{match[1]}{match[2].upper()}iB" if match else f"{text}B"
     fits = (match or text.isdecimal()) and _is_read_by(parse_size_bytes, ours)
@@ -81,6 +93,13 @@ def _size(text: str) -> str:
 
 def _percent(text: str) -> str:
     return f"write: {text}%" if text.isdecimal() and int(text) <= 100 else ""
+
+
+def _of_a_processor(text: str) -> str:
+    """A number of processors, as compose's `cpus: 1.5`, or a percentage without its sign."""
+    if _PROCESSORS.fullmatch(text) and float(text):
+        return f"write: {round(float(text) * 100)}%, when {text} processors are meant"
+    return f"write: {text}%" if text.isdecimal() and int(text) else ""
 
 
 def _share(text: str) -> str:
@@ -109,7 +128,7 @@ def _address(text: str) -> str:
 def _stream(text: str) -> str:
     if text in _DEVICES:
         return f"{{to: {_DEVICES[text]}}}"
-    return f"{{to: {text}}}" if text in _SINKS else f"{{file: {text}}}"
+    return f"{{to: {text}}}" if text in SINKS else f"{{file: {text}}}"
 
 
 def _is_read_by(parse: Callable[[object], object], text: str) -> bool:
@@ -121,6 +140,12 @@ def _is_read_by(parse: Callable[[object], object], text: str) -> bool:
 
 
 _is_duration: Final = partial(_is_read_by, parse_duration_ns)
+
+
+def _stdin(text: str) -> str:
+    if "/" in text:
+        return f"{{file: {text}}}"
+    return "pty" if text.lower() in {"tty", "terminal", "open", "true"} else "devnull"
 
 
 def _reload(text: str) -> str:
@@ -141,6 +166,8 @@ def _probe(text: str) -> str:
     """One text where a probe is wanted: a URL, a port or an address, a path, a duration, or a command."""
     if text.startswith("http://"):
         return f"{{http: {text}}}"
+    if text in _EXAMPLES:
+        return f"{{{text}: {_EXAMPLES[text]}}}"
     if _is_read_by(ENDPOINT.parse, text):
         return f"{{tcp: {text}}}"
     if text.startswith("/") and " " not in text:
@@ -181,7 +208,7 @@ _KINDS: Final[dict[str, Callable[[str], str]]] = {
     "duration": _duration,
     "size": _size,
     "percentage": _percent,
-    "percentage of a processor": lambda text: f"write: {text}%" if text.isdecimal() else "",
+    "percentage of a processor": _of_a_processor,
     "number or percentage": _share,
     "address": _address,
 }
@@ -189,7 +216,8 @@ _BLOCKS: Final[dict[str, Callable[[str], str]]] = {
     "LogsSpec": lambda text: f"{{stdout: {_stream(text)}}}",
     "StdoutSpec": _stream,
     "StderrSpec": lambda text: "{to: stdout}" if text == "stdout" else _stream(text),
-    "StdinSpec": lambda text: f"{{file: {text}}}" if "/" in text else "devnull",
+    "StdinSpec": lambda text: _stdin(text),
+    "DependencySpec": lambda text: VALUE_WORDS.get(("condition", text.lower()), ""),
     "HookSpec": _hook,
     "ReloadBySignal": _reload,
     "StopSpec": _stop,

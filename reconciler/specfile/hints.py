@@ -282,6 +282,10 @@ _VALUES_BY_OURS: Final = {
     ("level", "warning"): "warn",
     ("level", "error"): "critical",
     ("on_error", "abort"): "fail",
+    ("condition", "started"): "service_started process_started running",
+    ("condition", "ready"): "service_healthy process_healthy process_log_ready healthy",
+    ("condition", "succeeded"): "service_completed_successfully process_completed_successfully",
+    ("condition", "completed"): "process_completed exited",
 }
 VALUE_WORDS: Final = {
     (field, word): ours

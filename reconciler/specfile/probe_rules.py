@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from reconciler.model.probe import as_slot, parse_endpoint, parse_port, parse_unix_path, parse_url
 from reconciler.model.spec import HealthSpec, ReadySpec
-from reconciler.model.units import MILLISECOND_NS, parse_duration_ns
+from reconciler.model.units import MILLISECOND_NS, format_duration, parse_duration_ns
+from reconciler.specfile.cures import SINKS
 from reconciler.specfile.mistakes import quoted
 from reconciler.specfile.shapes import block
 from reconciler.specfile.yaml_text import Map
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PROBES: Final = ("http", "tcp", "unix", "exec")
 READY_KINDS: Final = (*PROBES, "log", "delay")
+_DEADLINE: Final = format_duration(ReadySpec().deadline or 0)
 MIN_PROBE_NS: Final = 100 * MILLISECOND_NS
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL: Final = re.compile(r"[^\t\x20-\x7e\xa0-\xff]")
@@ -31,6 +33,19 @@ def check_ready(ready: Given | None, slots: object) -> None:
     if ready is not None:
         says_so = ready.data.get("notify") is True
         _check_probe(ready, READY_KINDS, "ready", slots, is_optional=says_so)
+        _check_deadline(ready)
+
+
+def _check_deadline(ready: Given) -> None:
+    """Check that a process is asked before it counts as too late."""
+    with suppress(ValueError):
+        initial_delay_ns = parse_duration_ns(ready.data.get("initial_delay"))
+        deadline_ns = parse_duration_ns(ready.data.get("deadline", _DEADLINE))
+        if deadline_ns <= initial_delay_ns:
+            message = f"the process has failed after {format_duration(deadline_ns)} (deadline), before it is asked"
+            longer = format_duration(initial_delay_ns + deadline_ns)
+            hint = f"write: deadline: {longer}, or null"
+            ready.wrong("initial_delay", message, hint)
 
 
 def check_log(watcher: Given) -> None:
@@ -42,7 +57,7 @@ def check_log(watcher: Given) -> None:
     stdout, stderr = (logs and logs.block("stdout")), (logs and logs.block("stderr"))
     out_to, err_to = (each.data.get("to") if each else None for each in (stdout, stderr))
     err_file = stderr.data.get("file") if stderr else None
-    out_is_read = out_to is None
+    out_is_read = out_to not in SINKS
     err_is_read = err_file is not None or (out_is_read and err_to in {None, "stdout"})
     if not out_is_read and not err_is_read:
         message = f"the output goes to {out_to}, where no line of it can be looked for"
@@ -65,7 +80,13 @@ def _check_probe(
 ) -> None:
     given = probe.says(*kinds)
     known = block(ReadySpec if name == "ready" else HealthSpec).fields
-    if not given and not is_optional and probe.node.entries.keys() <= known.keys():
+    is_mistaken = "notify" in probe.node.entries and probe.data.get("notify") is not False
+    if (
+        not given
+        and not is_optional
+        and not is_mistaken
+        and probe.node.entries.keys() <= known.keys()
+    ):
         words = ", ".join((*kinds, "notify") if name == "ready" else kinds)
         message = f"expected one of {words}, found none of them"
         hint = f"write: {name}: {{http: http://127.0.0.1:8000/healthz}}, or leave it out"

@@ -180,7 +180,9 @@ def check_on_demand(
         if spec is None or spec.demand is None or not isinstance(spec.use_sockets, tuple):
             continue
         names = (*spec.use_sockets, *([spec.stdin_socket] if spec.stdin_socket else []))
-        at, where = entries[watcher].key, f"watchers.{watcher}.on_demand"
+        entry, where = entries[watcher], f"watchers.{watcher}.on_demand"
+        own = entry.value.entries.get("on_demand") if isinstance(entry.value, Map) else None
+        at = own.key if own is not None else entry.key  # it may come from `defaults`
         if not names:
             hint = "write sockets: {NAME: {listen: ...}} and use_sockets: [NAME]"
             mistakes.at(at, where, "a connection starts it, and it has no socket", hint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reconciler.core import orders
 from reconciler.model.action import CountClients
 from reconciler.model.observation import ClientsCounted, SocketChanged
 from reconciler.model.spec import DependencySpec, OnDemandSpec
@@ -139,6 +140,12 @@ def test_who_depends_on_it_is_not_replaced_because_it_wakes_up_again() -> None:
     stage.exit("web.1", 1)
     served(client(stage)).wait(10)
     assert stage.spawned() == ["other.1", "web.1", "web.1", "web.1", "other.1"]
+
+
+def test_a_start_says_that_it_rests() -> None:
+    stage = on_stage(lazy())
+    decision = orders.start(stage.reconciler.subject("web", stage.now, 0))
+    assert decision.message == "rests until a client connects"
 
 
 def test_a_revision_is_good_though_nobody_came() -> None:

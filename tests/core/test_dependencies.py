@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.core import goals
+from reconciler.core import goals, orders
 from reconciler.core.intents import restarted, scaled, started, stopped
 from reconciler.model.action import Spawn
 from reconciler.model.intent import NO_INTENT, RequestedBy
@@ -281,6 +281,14 @@ def test_a_job_that_waits_for_its_schedule_is_said_to() -> None:
     assert note(stage) == "waiting for db to succeed: Scheduled"
 
 
+def test_a_start_says_of_what_has_waited_too_long_that_it_waits() -> None:
+    web = watcher(depends_on=on(timeout=10 * S))
+    stage = Stage().apply(spec(db=watcher(autostart=False), web=web)).wait(20)
+    decision = orders.start(stage.reconciler.subject("web", stage.now, 0))
+    assert decision.message == f"waits: {note(stage)}"
+    assert decision.observations == ()
+
+
 def test_the_time_limit_counts_from_the_beginning_of_each_wait() -> None:
     wanted = spec(db=watcher(), web=watcher(depends_on=on(timeout=5 * S)))
     stage = Stage().apply(wanted).wait(10)
@@ -442,6 +450,14 @@ def test_a_shutdown_stops_dependents_first_and_waits_for_them() -> None:
     asked = [(time - at, name) for time, name, signal in stage.signals() if signal == "TERM"]
     assert asked == [(0, "web.1"), (0, "other.1"), (0, "api.1"), (2, "db.1")]
     assert stage.quit == 1
+
+
+def test_a_stop_names_all_that_it_waits_for() -> None:
+    wanted = spec(db=watcher(), api=watcher(depends_on=on()), web=watcher(depends_on=on()))
+    stage = Stage().apply(wanted).wait(5)
+    stage.drains = frozenset({"api.1", "web.1"})
+    stage.tell(ShutdownAsked())
+    assert note(stage, "db") == "waiting until api, web have stopped, which depend on it"
 
 
 def test_a_slot_that_is_being_replaced_takes_none_of_the_others_along_before_their_turn() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.specfile.files import errors_of, only_error, spec_of, watcher_of
+from tests.specfile.files import errors_of, only_error, place, spec_of, watcher_of
 
 WEB = "watchers: {web: {cmd: x, "
 LAZY = WEB + "use_sockets: [s], on_demand: {idle_timeout: 1m}}}"
@@ -94,6 +94,8 @@ LAZY = WEB + "use_sockets: [s], on_demand: {idle_timeout: 1m}}}"
         (WEB + "restart: never, health: {tcp: 1}}}", "web.health", "for services"),
         (WEB + "ready: {exec: x, delay: 1s}}}", "web.ready.delay", "'exec' and 'delay' are given both"),
         (WEB + "ready: {exec: ''}}}", "web.ready.exec", "the command is empty"),
+        (WEB + "ready: {exec: x, initial_delay: 90s}}}", "ready.initial_delay", "after 1m (deadline), before"),
+        (WEB + "ready: {exec: x, initial_delay: 5s, deadline: 5s}}}", "ready.initial_delay", "10s, or null"),
         (WEB + "ready: {exec: x, interval: 0s}}}", "web.ready.interval", "expected at least 100ms"),
         (WEB + "restart: never, ready: {delay: 1s}}}", "web.ready", "for services"),
         (WEB + "watchdog: 50ms}}", "web.watchdog", "expected at least 100ms, found '50ms'"),
@@ -122,7 +124,7 @@ LAZY = WEB + "use_sockets: [s], on_demand: {idle_timeout: 1m}}}"
         (WEB + "limits: {max_memory: 1G}}}", "web.limits.max_memory", "write: 1GiB"),
         (WEB + "limits: {max_cpu: 90}}}", "web.limits.max_cpu", "write: 90%"),
         (WEB + "limits: {max_cpu: 0%}}}", "web.limits.max_cpu", "of one processor"),
-        (WEB + "limits: {cgroup: {memory_max: 1}}}}", "web.limits.cgroup.memory_max", "write: 1B"),
+        (WEB + "limits: {cgroup: {memory_max: 1}}}}", "web.limits.cgroup.memory_max", "write: 1MiB"),
         (WEB + "limits: {cgroup: {cpu_weight: 0}}}}", "web.limits.cgroup.cpu_weight", "1 to 10000"),
         (WEB + "stop: {scope: group}, limits: {cgroup: {pids_max: 9}}}}", "web.limits.cgroup", "stop.scope"),
         (WEB + "limits: {max_count: 0}}}", "web.limits.max_count", "1 to 100000"),
@@ -228,3 +230,12 @@ def test_a_path_that_no_file_can_have_is_a_mistake_once_in_defaults() -> None:
     defaults = 'defaults: {secrets: {KEY: {file: "a\\0b"}}}\n'
     error = only_error(defaults + "watchers: {one: {cmd: x}, two: {cmd: x}}")
     assert "NUL" in error.message
+
+
+def test_the_place_of_what_cannot_run_on_demand_is_its_own_line() -> None:
+    error = only_error("watchers:\n  web:\n    cmd: x\n    on_demand: true\n")
+    assert place(error) == (4, 5, "watchers.web.on_demand")
+
+
+def test_a_deadline_that_never_comes_leaves_any_time_before_the_first_probe() -> None:
+    spec_of(WEB + "ready: {exec: x, initial_delay: 90s, deadline: null}}}")

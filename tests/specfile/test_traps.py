@@ -431,6 +431,18 @@ def test_two_merges_in_one_map_are_a_mistake() -> None:
         ("watchers: {a: {cmd: x, Environment: A=1}}", "write: env"),
         ("watchers: {a: {cmd: x, after: [b]}}", "write: depends_on: [NAME]"),
         ("watchers: [{name: web, cmd: x}]", "without the dash"),
+        ("watchers: {a: {cmd: x, stdin: tty}}", "write: pty"),
+        ("watchers: {a: {cmd: x, limits: {max_memory: 512}}}", "write: 512MiB, when mebibytes are meant"),
+        ("watchers: {a: {cmd: x, logs: {max_size: 1048576}}}", "write: 1048576B"),
+        ("watchers: {a: {cmd: x, limits: {max_cpu: 1.5}}}", "write: 150%, when 1.5 processors are meant"),
+        ("watchers: {a: {cmd: x, limits: {cgroup: {cpu_max: '2'}}}}", "write: 200%, when 2 processors are meant"),
+        ("watchers: {a: {cmd: x, limits: {max_cpu: 50}}}", "write: 50%"),
+        ("watchers: {a: {cmd: x, ready: tcp}}", "write: {tcp: 5432}"),
+        ("watchers: {a: {cmd: x}, b: {cmd: x, depends_on: {a: service_healthy}}}", "write: ready"),
+        ("watchers: {a: {cmd: x}, b: {cmd: x, depends_on: {a: {condition: service_started}}}}", "mean 'started'"),
+        ("watchers: {a: {cmd: x}, b: {cmd: x, depends_on: {a: redy}}}", "did you mean 'ready'"),
+        ("watchers: {a: {cmd: x, ready: {notify: yes}}}", "write: true"),
+        ("watchers: {a: {cmd: x, ready: {log: up}, logs: {stdout: {to: jornal}}}}", "did you mean 'journal'"),
     ],
 )  # fmt: skip
 def test_what_other_tools_take_is_told_in_ours(text: str, words: str) -> None:
