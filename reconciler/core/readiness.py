@@ -74,7 +74,8 @@ def deadline_ns(plan: Plan, record: ProcessRecord) -> int | None:
     ready, memory, phase = plan.spec.ready, record.memory, record.phase
     if ready is None or ready.deadline is None or not isinstance(phase, Running):
         return None
-    if ready.delay is not None or not memory.probed or memory.ready_at_ns is not None:
+    comes_by_itself = ready.delay is not None and not ready.notify
+    if comes_by_itself or not memory.probed or memory.ready_at_ns is not None:
         return None
     return notifications.extended_ns(record, phase.started_at_ns + ready.deadline)
 

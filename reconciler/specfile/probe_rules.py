@@ -37,15 +37,19 @@ def check_ready(ready: Given | None, slots: object) -> None:
 
 
 def _check_deadline(ready: Given) -> None:
-    """Check that a process is asked before it counts as too late."""
-    with suppress(ValueError):
-        initial_delay_ns = parse_duration_ns(ready.data.get("initial_delay"))
-        deadline_ns = parse_duration_ns(ready.data.get("deadline", _DEADLINE))
-        if deadline_ns <= initial_delay_ns:
-            message = f"the process has failed after {format_duration(deadline_ns)} (deadline), before it is asked"
-            longer = format_duration(initial_delay_ns + deadline_ns)
-            hint = f"write: deadline: {longer}, or null"
-            ready.wrong("initial_delay", message, hint)
+    """Check that a process can be ready before it counts as too late."""
+    # A delay alone has no deadline: it passes by itself.
+    for name in ready.says(
+        "initial_delay", *(("delay",) if ready.data.get("notify") is True else ())
+    ):
+        with suppress(ValueError):
+            delay_ns = parse_duration_ns(ready.data.get(name))
+            deadline_ns = parse_duration_ns(ready.data.get("deadline", _DEADLINE))
+            if deadline_ns <= delay_ns:
+                late = format_duration(deadline_ns)
+                message = f"the process has failed after {late} (deadline), before this is over"
+                hint = f"write: deadline: {format_duration(delay_ns + deadline_ns)}, or null"
+                ready.wrong(name, message, hint)
 
 
 def check_log(watcher: Given) -> None:

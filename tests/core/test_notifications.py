@@ -64,6 +64,13 @@ def test_a_process_is_ready_when_it_says_so() -> None:
     assert stage.alive() == ["web.1"]
 
 
+def test_a_process_that_never_says_so_is_late_also_where_a_delay_stands_beside_it() -> None:
+    stage = starting(delay=5 * S).wait(17)
+    assert stage.slot("web.1").next_ns == 20 * S
+    stage.wait(1)
+    assert [name for _, name, _ in stage.signals()] == ["web.1"]
+
+
 def test_ready_once_is_ready_for_a_new_controller_too() -> None:
     stage = starting()
     wanted = stage.reconciler.spec

@@ -96,6 +96,7 @@ LAZY = WEB + "use_sockets: [s], on_demand: {idle_timeout: 1m}}}"
         (WEB + "ready: {exec: ''}}}", "web.ready.exec", "the command is empty"),
         (WEB + "ready: {exec: x, initial_delay: 90s}}}", "ready.initial_delay", "after 1m (deadline), before"),
         (WEB + "ready: {exec: x, initial_delay: 5s, deadline: 5s}}}", "ready.initial_delay", "10s, or null"),
+        (WEB + "ready: {notify: true, delay: 2m}}}", "web.ready.delay", "after 1m (deadline), before"),
         (WEB + "ready: {exec: x, interval: 0s}}}", "web.ready.interval", "expected at least 100ms"),
         (WEB + "restart: never, ready: {delay: 1s}}}", "web.ready", "for services"),
         (WEB + "watchdog: 50ms}}", "web.watchdog", "expected at least 100ms, found '50ms'"),
@@ -239,3 +240,4 @@ def test_the_place_of_what_cannot_run_on_demand_is_its_own_line() -> None:
 
 def test_a_deadline_that_never_comes_leaves_any_time_before_the_first_probe() -> None:
     spec_of(WEB + "ready: {exec: x, initial_delay: 90s, deadline: null}}}")
+    spec_of(WEB + "ready: {delay: 90s}}}")
