@@ -13,10 +13,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
+from typing import Final
 
 from reconciler.core.plan import Plan
 from reconciler.core.rollout import is_for_another
 from reconciler.model.process import Exited, ProcessId, ProcessRecord
+from reconciler.model.status import SlotState
+
+_HELD: Final[frozenset[SlotState]] = frozenset({"Waiting", "BackOff", "Failed", "Stopped"})
+"""What a slot does that has no process and takes no place: it waits, or is not to run any more."""
 
 
 class Brake:
@@ -26,7 +31,7 @@ class Brake:
         self.most: int | None = None
         self._replaced: set[ProcessId] = set()
         self._held: set[ProcessId] = set()
-        """Those of them that have no process, and wait at a gate."""
+        """Those of them that have no process, and wait at a gate, or are being stopped with the whole watcher."""
         self._line: OrderedDict[str, None] = OrderedDict()
         """Who waits, first come first; the first of a plain dict is found the later the more have left it."""
 
@@ -57,7 +62,7 @@ class Brake:
         """Take from a plan whether the watcher waits; yield those whose turn it is now."""
         for slot, condition in plan.conditions.items():
             id = plan.id(slot)
-            if condition.state in {"Waiting", "BackOff", "Failed"} and id in self._replaced:
+            if condition.state in _HELD and id in self._replaced:
                 self._held.add(id)
         if not plan.is_unfinished:
             self._line_up(name, plan)

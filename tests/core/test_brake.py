@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.intents import restarted
-from reconciler.model.intent import NO_INTENT
+from reconciler.core.intents import restarted, stopped
+from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.observation import IntentChanged
 from reconciler.model.process import Exited
 from reconciler.model.spec import DaemonSpec, HooksSpec, RolloutSpec, Spec, WatcherSpec
@@ -91,6 +91,16 @@ def test_one_that_waits_at_a_gate_with_no_process_takes_no_place() -> None:
     stage.apply(braked(1, **held)).wait(10)
     assert stage.slot("w0.1").state == "Waiting"
     assert stops(stage)[2:] == [(10, "w1.1")]
+
+
+def test_one_that_is_stopped_meanwhile_takes_no_place() -> None:
+    fields = {"hooks": HooksSpec(after_stop=HOOK)}
+    stage = settled(1, 2, **fields)
+    stage.drains = frozenset({"w0.1"})
+    stage.apply(braked(1, **services("new", 2, **fields)))
+    stage.tell(IntentChanged("w0", stopped(NO_INTENT, RequestedBy("alice"))))
+    stage.exit("w0.1")
+    assert stops(stage) == [(0, "w0.1"), (0, "w1.1")]
 
 
 def test_nobody_waits_for_a_hook_that_is_still_to_say_whether_it_may_begin() -> None:
