@@ -270,8 +270,10 @@ class Picture:
             # How one stands is followed only as long as somebody waits for it.
             kept = self.standings.keys() & graph.dependents.keys()
             self.standings = {name: self.standings[name] for name in kept}
-            self._stop_order.follow(graph)
+            going = self._stop_order.follow(graph)
             self.note_going({*self.known, *self.names()})
+            for name in going:
+                self.agenda.touch(name)
 
     def note_standing(self, plan: Plan) -> None:
         """See how a watcher stands now, and have those looked at that wait for it when that has changed."""

@@ -32,10 +32,11 @@ class StopOrder:
         self._edges: dict[str, tuple[str, ...]] = {}
         """For whom those wait that are going."""
 
-    def follow(self, graph: Graph) -> None:
-        """Take another graph; whoever goes is to be noted again."""
-        self._graph = graph
+    def follow(self, graph: Graph) -> tuple[str, ...]:
+        """Take another graph; return who goes: each is to be noted again, and its turn may have come."""
+        self._graph, going = graph, tuple(self._going)
         self._going, self._counts, self._before, self._edges = {}, Counter(), {}, {}
+        return going
 
     def why_wait(self, name: str, spec: WatcherSpec) -> str:
         """Return why a watcher is not asked to end yet; empty: it is its turn."""

@@ -452,6 +452,17 @@ def test_a_shutdown_stops_dependents_first_and_waits_for_them() -> None:
     assert stage.quit == 1
 
 
+def test_an_edit_that_frees_from_a_dependent_lets_a_stop_go_on() -> None:
+    free = {"db": watcher(), "api": watcher()}
+    stage = Stage().apply(spec(**free, web=watcher(depends_on=on()))).wait(5)
+    stage.drains = frozenset({"api.1", "web.1"})
+    said = stopped(NO_INTENT, ALICE)
+    stage.tell(*(IntentChanged(name, said) for name in ("db", "api", "web")))
+    assert stage.alive() == ["api.1", "db.1", "web.1"]
+    stage.apply(spec(**free, web=watcher()))
+    assert stage.alive() == ["api.1", "web.1"]
+
+
 def test_a_stop_names_all_that_it_waits_for() -> None:
     wanted = spec(db=watcher(), api=watcher(depends_on=on()), web=watcher(depends_on=on()))
     stage = Stage().apply(wanted).wait(5)
