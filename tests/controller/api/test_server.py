@@ -86,7 +86,7 @@ def test_labels_and_globs_select(client: Client) -> None:
 def test_unknown_methods_and_parameters_are_errors_and_the_connection_goes_on(
     client: Client,
 ) -> None:
-    code, _, details = client.error("statsu")
+    code, _, details = client.error("staatus")
     assert (code, details["hint"]) == ("unsupported", "did you mean status?")
     assert client.error("status", colour=True)[0] == "invalid_request"
     assert client.call("hello")
@@ -227,10 +227,11 @@ ROLE_OF_METHOD = {
         ("hello", "status", "plan", "apply.follow", "orders.follow", "events", "events.follow"), "view"
     ),
     **dict.fromkeys(("logs", "logs.follow", "stream.cancel", "runs", "history", "diff"), "view"),
+    **dict.fromkeys(("options", "stats", "stats.follow", "wait.follow"), "view"),
     **dict.fromkeys(
         ("start", "stop", "restart", "reload", "signal", "scale", "resume", "rerun"), "operate"
     ),
-    **dict.fromkeys(("apply", "rollback", "shutdown", "upgrade"), "admin"),
+    **dict.fromkeys(("apply", "rollback", "shutdown", "upgrade", "exec"), "admin"),
 }  # fmt: skip
 """Written down a second time on purpose: a method's role changes in two places or not at all."""
 
