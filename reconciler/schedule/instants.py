@@ -8,7 +8,6 @@ twice (the first time). Every other line fires by real time.
 from __future__ import annotations
 
 from datetime import UTC, datetime, time, timedelta, tzinfo
-from functools import cache
 from itertools import islice, pairwise, takewhile
 from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -74,13 +73,12 @@ def shown(schedule: ScheduleSpec, at_ns: int) -> str:
     return local.strftime("%Y-%m-%d %H:%M:%S %Z" if local.second else "%Y-%m-%d %H:%M %Z")
 
 
-@cache
 def zone(name: str) -> tzinfo:
-    """Return a time zone. Raises `UnknownZone`."""
+    """Return a time zone, as the machine's files have it now: they change while we run. Raises `UnknownZone`."""
     if name == "UTC":
         return UTC  # also on a machine without time zone data
     try:
-        return ZoneInfo(name)
+        return ZoneInfo.no_cache(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise UnknownZone(name) from error
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from reconciler.specfile.yaml_text import Map
 
 SHORTEST_NS: Final = SECOND_NS
+_NO_ZONES: Final = "it has no time zone data: install tzdata, or leave timezone out for UTC"
 SHOWN: Final = 5
 """Instants of a job that are told with a spec."""
 
@@ -91,7 +92,8 @@ def _check_line(schedule: Given) -> None:
     except BadLine as error:
         schedule.wrong("cron", error.message, error.hint)
     except instants.UnknownZone:
-        hint = did_you_mean(zone, instants.zone_names(), what="time zones")
+        names = instants.zone_names()
+        hint = did_you_mean(zone, names, what="time zones") if names else _NO_ZONES
         schedule.wrong("timezone", f"there is no time zone {quoted(zone)} on this machine", hint)
     else:
         _check_jitter(schedule, spec)
