@@ -36,17 +36,19 @@ from reconciler.model.spec import (
     HealthSpec,
     HookSpec,
     HooksSpec,
+    ScheduleSpec,
     SocketSpec,
     Spec,
 )
+from reconciler.model.units import DAY_NS
 from reconciler.model.value import replace
-from tests.core.stage import HOOK, S, Stage, listener, process, spec, watcher
+from tests.core.stage import HOOK, S, Stage, job, listener, process, spec, watcher
 from tests.growth import Work, work_of
 
 if TYPE_CHECKING:
     from reconciler.model.observation import Observation
 
-FEW, MANY = 10, 5000
+FEW, SOME, MANY = 10, 500, 5000
 PER_DOUBLING = 100
 """Bytecodes that each doubling may add: what a heap of all watchers needs, and some air."""
 
@@ -117,6 +119,24 @@ def test_one_event_costs_the_same_among_ten_and_among_five_thousand(
     few, much = (work_of(lambda each=each: event(stages[each])) for each in (FEW, MANY))
     assert few > 100, "nothing was counted"
     assert much <= few + PER_DOUBLING * log2(MANY / FEW)
+
+
+def test_an_instant_of_one_schedule_costs_the_same_among_many_schedules() -> None:
+    def work(count: int) -> int:
+        rare = job(schedule=ScheduleSpec(every=365 * DAY_NS))
+        often = job(schedule=ScheduleSpec(every=60 * S))
+        stage = Stage().apply(spec(**{f"w{n}": rare for n in range(count)}, often=often)).wait(90)
+        core: Any = stage.reconciler
+        core.spec = replace(core.spec, watchers=Work.counted(core.spec.watchers))
+        core.known = Work.counted(core.known)
+        stage.exit("often.1")
+        found = work_of(lambda: stage.wait(60))
+        assert stage.spawned() == ["often.1", "often.1"]
+        return found
+
+    few, much = work(FEW), work(SOME)
+    assert few > 100, "nothing was counted"
+    assert much <= few + PER_DOUBLING * log2(SOME / FEW)
 
 
 def depending(count: int) -> Stage:
