@@ -485,7 +485,7 @@ def _passes_over_silently(original: Any) -> Any:
 
 BUGS: dict[str, Bug] = {
     # the language
-    "secrets are not waited for": Bug(secrets, "ready", _always(True), 5),
+    "secrets are not waited for": Bug(secrets, "ready", _always(True), 33),
     "what has succeeded is started again": Bug(
         gates, "is_completed", _always(False), 1, "restart: on-failure=0.7, exits=0.6"
     ),
@@ -496,10 +496,10 @@ BUGS: dict[str, Bug] = {
         0,
         "max_restarts=0.7, quick exits=0.6, busy people=0.05",
     ),
-    "nothing is ever too old": Bug(rollout, "lifetime_ns", _later, 257),
-    "a revision is good at once": Bug(verdict, "find", _always({}), 110),
+    "nothing is ever too old": Bug(rollout, "lifetime_ns", _later, 43),
+    "a revision is good at once": Bug(verdict, "find", _always({}), 3),
     "what runs well is held against its revision": Bug(
-        rollout, "why_failed", _always("did not stay up"), 38
+        rollout, "why_failed", _always("did not stay up"), 19
     ),
     "reloads are forgotten": Bug(
         running,
@@ -509,7 +509,7 @@ BUGS: dict[str, Bug] = {
         "reload=0.7, order reload=0.7, busy people=0.6",
     ),
     "all stop together": Bug(picture, "is_going", _always(False), 74),
-    "edits of what is in force are not taken": Bug(settings, "pending", _always(None), 8),
+    "edits of what is in force are not taken": Bug(settings, "pending", _always(None), 37),
     "stop commands are not run": Bug(stopping, "run_command", _always(None), 6),
     "lost runs stay lost": Bug(
         generations,
@@ -531,13 +531,13 @@ BUGS: dict[str, Bug] = {
         "timeout=0.7, overlap=0.3, limits.oom_score_adj=0.7",
     ),
     "the scope is always the tree": Bug(Orphans, "survivors", _always_tree, 11),
-    "limits are left out": Bug(template, "_limits", _always({}), 0),
+    "limits are left out": Bug(template, "_limits", _always({}), 1),
     "an order to stop is never over": Bug(watchers, "_words_end", _always(False), 8),
     "autostart is always on": Bug(
         desired,
         "wanted",
         lambda f: lambda spec, intent: f(replace(spec, autostart=True), intent),
-        0,
+        2,
     ),
     # core
     "no backoff": Bug(backoff, "wait_ns", _always(0), 115),
@@ -571,13 +571,13 @@ BUGS: dict[str, Bug] = {
     ),
     "dependents stop last": Bug(StopOrder, "why_wait", _only_by_priority, 8),
     "a started dependency is ready": Bug(standing, "_met", _ready_when_started, 12),
-    "a failed job has succeeded": Bug(standing, "_met", _succeeded_when_completed, 8),
+    "a failed job has succeeded": Bug(standing, "_met", _succeeded_when_completed, 52),
     # adoption
     "users of the former socket are taken for users of the lost one": Bug(
         adoption,
         "_may_hold",
         _always(True),
-        12,
+        3,
         "keeper kills=0.6, busy people=0.6, slow ends=0.6, ignored TERM=0.2",
     ),
     "users of a socket are not asked for it": Bug(adoption, "_may_hold", _always(False), 4),
@@ -589,12 +589,12 @@ BUGS: dict[str, Bug] = {
     ),
     "a new keeper counts anew": Bug(keeper_module, "Inheritance", _counts_anew, 2),
     "what ended unwatched ended well": Bug(adoption, "Died", _ended_well, 2),
-    "memory dies with the keeper": Bug(adoption.Inheritance, "_restored", _without_memory, 14),
+    "memory dies with the keeper": Bug(adoption.Inheritance, "_restored", _without_memory, 0),
     "what was about to be is not looked for": Bug(
         adoption.Inheritance, "_about_to_be", _always((0, 0)), 43
     ),
     # new code
-    "new code counts anew": Bug(Notes, "whole", _hands_over_no_count, 76),
+    "new code counts anew": Bug(Notes, "whole", _hands_over_no_count, 68),
     "new code is not told of the dead": Bug(Notes, "whole", _hands_over_no_dead, 63),
     # keeper
     "the old socket is closed first": Bug(Listeners, "bind", _unbinds_first, 10),
@@ -626,20 +626,20 @@ BUGS: dict[str, Bug] = {
     "the keeper spawns over a live record": Bug(Processes, "spawn", _spawns_doubly, 59),
     "a dead controller's words are lost": Bug(Processes, "reap", _drops_link, 5),
     "sockets are never retried": Bug(
-        core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 43
+        core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 2
     ),
-    "surplus slots stay": Bug(services, "_drop_slot", _always(None), 16),
-    "outdated slots stay": Bug(rollout, "why_stale", _always(None), 6),
+    "surplus slots stay": Bug(services, "_drop_slot", _always(None), 4),
+    "outdated slots stay": Bug(rollout, "why_stale", _always(None), 0),
     "leftover hooks stay": Bug(watchers, "clean_up", _always(None), 0),
     "a job's hooks are forgotten before its row is written": Bug(
         jobs,
         "_keep_verdicts",
         _always(None),
-        12,
+        53,
         "controller kills=0.2, slow disk=0.6, full disk=0.6, busy people=0.6",
     ),
     "outcomes are not written": Bug(jobs, "_settle", _always(None), 0),
-    "the socket of a slot that is gone listens on": Bug(core_sockets, "tend", _always(None), 31),
+    "the socket of a slot that is gone listens on": Bug(core_sockets, "tend", _always(None), 41),
     "a slot's own socket is bound before its hook is asked": Bug(
         gates, "_interval", _binds_early, 41, "slow hooks=0.6, hook vetoes=0.6, exits=0.6"
     ),
@@ -709,7 +709,7 @@ BUGS: dict[str, Bug] = {
         timetable,
         "_begun",
         _counts_the_hold,
-        343,
+        3,
         "exits=0.6, hook vetoes=0.05, hook errors=0.05, hanging hooks=0.2, slow link=0.6, "
         "slow disk=0.6, full disk=0.05, late output=0.6, other processes=0.6, group=0.3, "
         "backoff.initial=0.3, backoff.max=0.7, stop.cmd=0.3, logs.max_size=0.7, "
