@@ -34,7 +34,7 @@ from reconciler.model.action import (
     Upgrade,
 )
 from reconciler.model.observed import DemandObserved, ProbeObserved
-from reconciler.model.process import Exited, ProcessId, ProcessRecord, Requested
+from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, Requested
 from reconciler.model.socket import BindRefused, BindRequested, SocketRecord
 from reconciler.model.value import replace
 
@@ -46,9 +46,10 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
         case Spawn(id, _, template_hash, memory, replaces):
             after = max(replaces, it.last_incarnation.pop(id, 0))
             it.put(ProcessRecord(id, 0, template_hash, memory, Requested(now_ns, after)))
-            if memory.woken_at_ns is not None:
-                used = DemandObserved(now_ns)
-                it.known[id.owner] = replace(it.observed(id.owner), demand=used)
+            observed = it.observed(id.owner)
+            is_news = memory.woken_at_ns is not None or observed.demand != DemandObserved()
+            if id.role == MAIN and is_news:
+                it.known[id.owner] = replace(observed, demand=DemandObserved(now_ns))
         case Remember(id, _, memory):
             it.put(replace(it.observed(id.owner).records[id], memory=memory))
         case Follow(id, _, pid):

@@ -109,8 +109,9 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
         case ProbeAnswered():
             _probe(it, observation)
         case ClientsCounted(watcher, clients):
-            used = demand.counted(it.observed(watcher).demand, clients, now_ns)
-            it.note(watcher, demand=used)
+            known = it.observed(watcher).demand
+            if known.counting:  # else it was on its way when one was started
+                it.note(watcher, demand=demand.counted(known, clients, now_ns))
         case ClockSet() | InstantsFound():
             _calendar(it, observation, now_ns)
         case SignalAsked():
@@ -131,8 +132,8 @@ def fold(it: Picture, observation: Observation, now_ns: int) -> None:
         case LogChanged():
             _log(it, observation)
         case EndsTold(pids):
-            known = {id: found for id in pids if (found := it.record(id)) is not None}
-            it.events.extend(events.of_missed_ends(known, pids))
+            dead = {id: found for id in pids if (found := it.record(id)) is not None}
+            it.events.extend(events.of_missed_ends(dead, pids))
         case OrphansChanged(orphans):
             if it.knows_keeper:
                 it.events.extend(events.of_orphans(it.orphans, orphans))
@@ -299,9 +300,8 @@ def _spec(it: Picture, applied: SpecApplied, now_ns: int) -> None:
         for name, observed in it.known.items()
         if observed.records and not it.watcher_spec(name)
     }
-    needed = (
-        it.graph.dependents.keys() - it.standings.keys()
-    )  # nobody has waited for some of these so far
+    # Nobody has waited for some of these so far.
+    needed = it.graph.dependents.keys() - it.standings.keys()
     it.put_off(edited | unknown | on_trial | needed | {*stopped})
     it.agenda.touch_sockets((*new.sockets, *it.sockets))
 

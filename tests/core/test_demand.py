@@ -118,7 +118,7 @@ def test_the_cold_start_is_measured_from_the_client_to_the_process() -> None:
 def test_a_new_controller_gives_what_runs_a_whole_idle_time() -> None:
     wanted: Spec = spec(SOCKETS, web=lazy(60))
     stage = served(client(Stage().apply(wanted))).wait(50)
-    stage.new_controller(wanted)
+    stage.new_controller(wanted).wait(10)
     stage.tell(ClientsCounted("web", 0)).wait(59)
     assert stage.alive() == ["web.1"]
     stage.wait(1).tell(ClientsCounted("web", 0))
@@ -170,3 +170,18 @@ def test_a_service_that_gets_the_field_while_it_runs_goes_on_until_it_is_idle() 
     assert stage.alive() == ["web.1"]
     stage.tell(ClientsCounted("web", 0)).wait(60).tell(ClientsCounted("web", 0))
     assert stage.alive() == []
+
+
+def test_a_count_that_was_on_its_way_when_a_client_woke_it_says_nothing() -> None:
+    stage = served(client(on_stage(lazy(60)).wait(1))).wait(60)
+    stage.exit("web.1", 1)
+    served(client(stage.wait(5))).tell(ClientsCounted("web", 0)).wait(30)
+    assert stage.alive() == ["web.1"]
+
+
+def test_what_ran_all_the_time_meanwhile_gets_a_whole_idle_time() -> None:
+    stage = served(client(on_stage(lazy(60)).wait(1))).wait(60).tell(ClientsCounted("web", 0))
+    assert stage.alive() == []
+    stage.apply(spec(SOCKETS, web=watcher(use_sockets=("http",)))).wait(5)
+    stage.apply(spec(SOCKETS, web=lazy(60))).wait(30)
+    assert stage.alive() == ["web.1"]
