@@ -11,6 +11,12 @@ from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, Req
 from reconciler.model.status import SlotState
 from reconciler.model.value import Struct
 
+URGENCY: Final[tuple[SlotState, ...]] = (
+    *("Failed", "Unknown", "BackOff", "Failing", "Waiting", "Stopping", "Starting"),
+    *("Running", "Completed", "Idle", "Scheduled", "Held", "Stopped"),
+)
+"""States of slots, the one first that people have to know of."""
+
 
 class SlotCondition(Struct, frozen=True):
     """What a slot does, or what keeps it from running. Times are monotonic, 0 is unknown."""

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Final
 
 from reconciler.core import desired
 from reconciler.core.plan import Plan, Standing
+from reconciler.core.slots import URGENCY
 from reconciler.core.tally import Tally
 from reconciler.model.process import Running
 from reconciler.model.spec import DependencyCondition
-from reconciler.model.status import SlotState
-
-_URGENCY: Final[tuple[SlotState, ...]] = (
-    *("Failed", "Unknown", "BackOff", "Failing", "Waiting", "Stopping", "Starting"),
-    *("Stopped", "Held", "Scheduled", "Idle", "Running", "Completed"),
-)
 
 
 def standing_of(plan: Plan, tally: Tally, former: Standing | None, *, waits: bool) -> Standing:
@@ -90,7 +84,7 @@ def _note(plan: Plan, tally: Tally, count: int) -> str:
     """Return what a watcher does: what its one slot does, or how many of its slots are ready."""
     if plan.whole is not None and plan.whole.note:
         return f"{plan.whole.state}: {plan.whole.note}"
-    state = next((each for each in _URGENCY if tally.states[each]), "Waiting")
+    state = next((each for each in URGENCY if tally.states[each]), "Waiting")
     if count > 1:
         done = tally.states["Completed"] if plan.spec.is_job else tally.ready
         return f"{state}, {done} of {count} {'have succeeded' if plan.spec.is_job else 'are ready'}"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, Literal
+from typing import Literal
 
 from reconciler.core import dependencies, desired, generations, health, rollout, running, timetable
 from reconciler.core.plan import Plan, World
-from reconciler.core.slots import SlotCondition
+from reconciler.core.slots import URGENCY, SlotCondition
 from reconciler.core.template import same_template, told_sockets
 from reconciler.model.intent import NO_INTENT, Intent, RequestedBy
 from reconciler.model.job import Instant
@@ -28,12 +28,6 @@ from reconciler.model.status import (
 )
 from reconciler.model.units import format_duration
 from reconciler.model.value import Struct, replace
-
-_URGENCY: Final = (
-    *("Failed", "Unknown", "BackOff", "Failing", "Waiting", "Stopping", "Starting"),
-    *("Completed", "Running", "Idle", "Scheduled", "Held", "Stopped"),
-)
-"""States of slots, the one first that people have to know of."""
 
 Wall = Callable[[int], int]
 """From monotonic nanoseconds to nanoseconds since the epoch."""
@@ -332,7 +326,7 @@ def _note(slots: tuple[SlotStatus, ...]) -> str:
 
 
 def _most_urgent(slots: Sequence[SlotStatus]) -> SlotStatus:
-    return min(slots, key=lambda slot: (_URGENCY.index(slot.state), slot.slot))
+    return min(slots, key=lambda slot: (URGENCY.index(slot.state), slot.slot))
 
 
 def _as_desired(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState) -> bool:
