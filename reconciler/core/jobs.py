@@ -206,7 +206,10 @@ def _why_stop(plan: Plan, slot: int, record: ProcessRecord) -> str | None:
     generation = plan.observed.job.generation
     older = generation is not None and record.memory.generation < generation.number
     if older and generation is not None and generation.replace and slot in (generation.slots or ()):
-        return "replaced"
+        held = gates.before_spawn(plan, slot)
+        if held is None:
+            return "replaced"
+        plan.coming[slot] = held  # it goes on until its successor could start
     timeout = plan.spec.timeout
     if timeout is not None and isinstance(record.phase, Running):
         if plan.is_due(record.phase.started_at_ns + timeout):

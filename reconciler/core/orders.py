@@ -136,7 +136,7 @@ def _length(by: RequestedBy) -> str:
 def start(it: Subject) -> Decision:
     """Let a watcher run, whatever `autostart` says and whoever stopped it; try at once what waits."""
     decision = _start(it)
-    if decision.taken != "accepted" or not it.awaits:
+    if decision.taken != "accepted" or it.awaits in decision.message:
         return decision
     return replace(decision, message=f"{decision.message}; {it.awaits}")
 
@@ -196,11 +196,18 @@ def _tried_again(it: Subject) -> tuple[tuple[int, ...], str]:
         "Rolling": "already running, being replaced",
         "Stopping": "is stopping, and starts after that",
         "BackOff": f"waits for its next try{note}",
-        "Waiting": f"waits{note}",
-        "Failed": f"waits{note}",
+        "Waiting": _waits(it, note),
+        "Failed": _waits(it, note),
         "Idle": "rests until a client connects",
     }
     return (), found.get(it.status.state, "runs already")
+
+
+def _waits(it: Subject, note: str) -> str:
+    """Return what holds back a watcher when this order is carried out: what it requires may be started with it."""
+    if not any(slot.stuck for slot in it.status.slots):
+        return f"waits{note}"
+    return it.awaits or "starts as soon as what it requires is there"
 
 
 def _start_job(it: Subject) -> Decision:

@@ -284,9 +284,14 @@ def test_a_job_that_waits_for_its_schedule_is_said_to() -> None:
 def test_a_start_says_of_what_has_waited_too_long_that_it_waits() -> None:
     web = watcher(depends_on=on(timeout=10 * S))
     stage = Stage().apply(spec(db=watcher(autostart=False), web=web)).wait(20)
-    decision = orders.start(stage.reconciler.subject("web", stage.now, 0))
-    assert decision.message == f"waits: {note(stage)}"
+    subject = stage.reconciler.subject("web", stage.now, 0)
+    why = stage.reconciler.why_stuck("web", but=())
+    decision = orders.start(replace(subject, awaits=why))
+    assert decision.message == ("waits for db: autostart is false; `reconcile start db` starts it")
     assert decision.observations == ()
+    # With what it requires nothing is in its way.
+    decision = orders.start(subject)
+    assert decision.message == "starts as soon as what it requires is there"
 
 
 def test_the_time_limit_counts_from_the_beginning_of_each_wait() -> None:
@@ -586,3 +591,16 @@ def test_a_run_of_a_former_generation_is_no_start_of_the_newest() -> None:
     assert stage.pid("web.1") == pid
     stage.exit("a.1", 0).wait(5)
     assert stage.pid("web.1") != pid
+
+
+def test_a_run_goes_on_until_the_one_that_takes_its_place_could_start() -> None:
+    stage = Stage().apply(spec(db=watcher(), load=job(depends_on=on()))).wait(5)
+    held(stage, "db")
+    pid = stage.pid("load.1")
+    again = stage.rerun("load", None, overlap="replace")
+    known = stage.reconciler.observed("load").job
+    stage.tell(JobChanged("load", replace(known, generation=again.generation))).wait(60)
+    assert stage.pid("load.1") == pid
+    assert "not replaced yet: waiting for db to be ready" in note(stage, "load")
+    stage.tell(IntentChanged("db", NO_INTENT)).wait(5)
+    assert stage.pid("load.1") != pid
