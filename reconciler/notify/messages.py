@@ -114,8 +114,7 @@ def _text(value: bytes) -> str:
     """Return a text that can be shown anywhere: bounded, and without what moves a cursor or the direction of text."""
     text = value[: 4 * MAX_STATUS].decode(errors="replace")[:MAX_STATUS]
     return "".join(
-        each if each.isprintable() else " " if each == "\t" else "\N{REPLACEMENT CHARACTER}"
-        for each in text
+        each if each.isprintable() else " " if each == "\t" else "\ufffd" for each in text
     ).strip()
 
 

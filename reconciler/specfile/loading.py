@@ -349,7 +349,7 @@ class _Work:
         check_defaults(around)
         specs = {name: watcher(name, entry, around) for name, entry in entries.items()}
         written = {
-            name: Written(spec, _dependency_nodes(entries[name], around))
+            name: Written(spec, _dependency_nodes(entries[name], around) if spec.depends_on else ())
             for name, spec in specs.items()
             if spec is not None
         }

@@ -153,7 +153,7 @@ def excerpt(line: str, column: int) -> str:
     width = len(line.rstrip())
     start = max(0, column - _EXCERPT_WIDTH * 2 // 3) if width > _EXCERPT_WIDTH else 0
     cut = "".join(
-        c if c.isprintable() else " " if c == "\t" else "\N{REPLACEMENT CHARACTER}"
+        c if c.isprintable() else " " if c == "\t" else "\ufffd"
         for c in line[start : min(width, start + _EXCERPT_WIDTH)]
     )
     return f"{cut}\n{' ' * (column - 1 - start)}^"
