@@ -26,6 +26,7 @@
 | `starting` | the start of a process, and what it takes over from the one before |
 | `running` | what is to be done for a process that runs on |
 | `rollout` | which running slots are replaced next |
+| `surge` | slots beyond those wanted, which serve while others are replaced |
 | `probe_commands` | probes that are commands, run again and again |
 | `probes` | what is asked of a process, and what has come of it |
 | `probing` | what is asked so that it is known whether a process is ready, and what follows |

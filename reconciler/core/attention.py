@@ -51,6 +51,11 @@ class Found:
         first = (line[:LOOK_AHEAD] for line in self._lines.values())
         return self.restless.union(self.to_look_at, *first)
 
+    def in_line(self, name: Line, but: frozenset[int]) -> int:
+        """Return how many slots wait in a line besides these."""
+        line = self._lines.get(name, [])
+        return len(line) - sum(_place_in(line, slot)[1] for slot in but)
+
     def wake_due(self, now_ns: int) -> bool:
         """Have the slots looked at whose time has come; False when that of the whole has."""
         if self._whole_ns is not None and self._whole_ns <= now_ns:
@@ -92,12 +97,17 @@ class Found:
         for name in {*self._lines, *plan.lines}:
             line, waiting = self._lines.setdefault(name, []), plan.lines.get(name, set())
             for slot in plan.slots.looked_at:
-                place = bisect_left(line, slot)
-                is_in_line = place < len(line) and line[place] == slot
+                place, is_in_line = _place_in(line, slot)
                 if is_in_line and slot not in waiting:
                     del line[place]
                 elif slot in waiting and not is_in_line:
                     line.insert(place, slot)
+
+
+def _place_in(line: list[int], slot: int) -> tuple[int, bool]:
+    """Return where a slot stands in a line, or would stand, and whether it does."""
+    place = bisect_left(line, slot)
+    return place, place < len(line) and line[place] == slot
 
 
 class Attention:
@@ -146,7 +156,8 @@ class Attention:
         looked_at = found.next_look()
         sets = found.awaited, found.failed, found.unhealthy
         awaited, failed, unhealthy = (len(each) - len(each & looked_at) for each in sets)
-        return Slots(name, observed, looked_at, awaited, failed, unhealthy)
+        put_off = found.in_line("to be replaced", but=looked_at)
+        return Slots(name, observed, looked_at, awaited, failed, put_off, unhealthy)
 
     def has_more(self, name: str, plan: Plan) -> bool:
         """Tell whether others have come to the front of a line, which have to be looked at now."""

@@ -103,6 +103,8 @@ def _of_running(
     note = note or held_back or waiting or _log_note(plan, slot)
     note = note or limits.not_in_force(plan.spec.limits, record, plan.world.facts)
     note = note or watched_files.note(plan) or notifications.note(record)
+    if not note and slot > plan.want:
+        note = "serves while others are replaced (rollout.max_surge)"
     outdated = _is_outdated(plan, record, wanted_hash)
     check_ns = demand.check_ns(plan)
     return SlotCondition("Running", note, since_ns, check_ns, outdated, bool(held_back))

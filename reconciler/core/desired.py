@@ -42,7 +42,17 @@ def why_idle(name: str, spec: WatcherSpec, intent: Intent) -> str:
 
 def max_unavailable(spec: WatcherSpec, want: int) -> int:
     """Return how many of the wanted slots may be without a ready process for a roll."""
-    return max(1, share_of(spec.rollout.max_unavailable, want))
+    most, surge = spec.rollout.max_unavailable, max_surge(spec, want)
+    if most is None:
+        most = 0 if surge else 1
+    found = share_of(most, want)
+    return found if surge else max(1, found)
+
+
+def max_surge(spec: WatcherSpec, want: int) -> int:
+    """Return how many slots beyond those wanted may run while others are replaced."""
+    most = spec.rollout.max_surge
+    return max(1, share_of(most, want)) if want and share_of(most, 100) else 0
 
 
 def least_ready(spec: WatcherSpec, want: int) -> int:
@@ -52,7 +62,7 @@ def least_ready(spec: WatcherSpec, want: int) -> int:
 
 def pace(spec: WatcherSpec, want: int) -> str:
     """Return in words how many slots are replaced at a time."""
-    most = max_unavailable(spec, want)
+    most = max_unavailable(spec, want) + max_surge(spec, want)
     if most == 1:
         return "one by one"
     return "all at once" if most >= want else f"{most} at a time"

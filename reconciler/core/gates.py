@@ -22,12 +22,12 @@ def before_start(
     """Return what holds back the start of a service's slot, in place of its dead process."""
     about = 0 if dead is None else dead.incarnation
     hooks.keep(plan, "before_spawn", slot, about)
-    is_first = plan.slots.any_main() is None
+    is_first, is_beyond = plan.slots.any_main() is None, slot > plan.want  # the latter for others
     if plan.spec.hooks.before_start is not None and not is_first:
         # When the others have gone before it has started, it is the first.
         plan.stand_in("to be first", slot)
     return (
-        demand.idle(plan, dead)
+        (_place(plan) if is_beyond and dead is None else demand.idle(plan, dead))
         or unread(plan)
         or dependencies.held(plan, slot, dead, wanted_hash)
         or (_hook(plan, "before_start", 0, 0) if is_first else None)

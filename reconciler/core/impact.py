@@ -15,7 +15,7 @@ from reconciler.core.template import sockets_of
 from reconciler.model.change import Change
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.spec import Spec, WatcherSpec
-from reconciler.model.units import format_duration, format_few
+from reconciler.model.units import format_count, format_duration, format_few
 from reconciler.model.value import Struct, replace
 
 MAX_NAMED: Final = 5
@@ -84,6 +84,9 @@ def _meanwhile(plan: _Plan, change: Change, spec: WatcherSpec) -> Iterator[str]:
     want = desired.wanted(spec, plan.observed(change.name).intent)
     left = want - min(desired.max_unavailable(spec, want), len(change.slots))
     yield f"{left} of {want} slots run meanwhile" if left else "none of its slots runs meanwhile"
+    beyond = min(desired.max_surge(spec, want), len(change.slots))
+    if beyond:
+        yield f"up to {format_count(beyond, 'more slot')} {'run' if beyond > 1 else 'runs'} besides"
     if len(change.slots) > 1 and spec.rollout.pause:
         yield f"a pause of {format_duration(spec.rollout.pause)} after each"
     opened = [name for name in dict.fromkeys(sockets_of(spec)) if _stays_open(plan, name)]

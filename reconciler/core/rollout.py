@@ -1,7 +1,8 @@
 """Which running slots are replaced next: outdated, aged or too large ones, never more at once than may be missing.
 
 The next slot is taken when the new process of the one before is ready and has been left alone for `rollout.pause`;
-and none is as long as a slot that was replaced has failed.
+and none is as long as a slot that was replaced has failed. Slots beyond those wanted may serve in their place
+meanwhile (`core.surge`).
 """
 
 from __future__ import annotations
@@ -59,8 +60,10 @@ class Roll(Struct, frozen=True):
     """All of them have to be gone before any can start anew, whoever else is being replaced."""
 
 
-def next_slots(plan: Plan, hashes: Mapping[int, str]) -> Roll:
+def next_slots(plan: Plan, hashes: Mapping[int, str], beyond: int) -> Roll:
     """Return which of these slots are stale, and which of them to stop now so that they start anew.
+
+    So many slots `beyond` those wanted serve in their place.
 
     Slots that are already on their way stay in; a slot that is not available anyway costs nothing, and a
     new process that dies quickly keeps its slot unavailable. Once that has decided against the revision
@@ -79,9 +82,10 @@ def next_slots(plan: Plan, hashes: Mapping[int, str]) -> Roll:
         return Roll()
     moving = _moving(plan, hashes, stale)
     missing = missing_slots(plan, hashes)
+    spare = beyond - len(missing) - plan.slots.awaited_elsewhere
     # What cannot be started anew is not stopped.
     may_start = secrets.ready(plan) and watched_files.missing(plan) is None
-    now = _chosen(plan, hashes, moving, missing) if may_start else {}
+    now = _chosen(plan, hashes, moving, missing, spare) if may_start else {}
     plan.restless.update(moving.keys() & missing)  # the only one missing is replaced at once
     plan.stand_in("to be replaced", *(moving.keys() - missing))
     return Roll(now, frozenset(moving.keys() - now.keys()), _have_to_go_first(plan))
@@ -107,9 +111,9 @@ def _moving(plan: Plan, hashes: Mapping[int, str], stale: dict[int, str]) -> dic
 
 
 def _chosen(
-    plan: Plan, hashes: Mapping[int, str], moving: dict[int, str], missing: list[int]
+    plan: Plan, hashes: Mapping[int, str], moving: dict[int, str], missing: list[int], spare: int
 ) -> dict[int, str]:
-    """Return which of the slots that move are stopped now."""
+    """Return which of the slots that move are stopped now; `spare` more serve than there are slots, or fewer."""
     mains, at_once = plan.slots.mains, plan.observed.intent.at_once
     if any(needs_handover(plan.world, name) for name in sockets_of(plan.spec)):
         return moving
@@ -123,10 +127,10 @@ def _chosen(
         return chosen | {
             slot: reason for slot, reason in moving.items() if _is_in_the_way(plan, mains[slot])
         }
-    budget = desired.max_unavailable(plan.spec, plan.want) - plan.slots.awaited_elsewhere
-    budget -= len(missing)
+    budget = desired.max_unavailable(plan.spec, plan.want) + spare
     may_go_on = not (plan.failed or plan.slots.failed_elsewhere)
-    for slot, reason in sorted(moving.items()):
+    for slot in sorted(moving, key=lambda slot: _turn(mains[slot], moving[slot])):
+        reason = moving[slot]
         if slot in chosen:
             continue
         if slot in missing:
@@ -136,6 +140,12 @@ def _chosen(
             chosen[slot] = reason
             budget -= 1
     return chosen
+
+
+def _turn(record: ProcessRecord, reason: str) -> tuple[int, int]:
+    """Return by what a slot has its turn: in order; what is too old the oldest first, or some might never have one."""
+    assert isinstance(record.phase, Running)
+    return record.phase.started_at_ns if reason == "expired" else 0, record.id.slot
 
 
 def _by_restart_only(record: ProcessRecord, wanted_hash: str) -> bool:

@@ -21,6 +21,7 @@ from reconciler.core import (
     running,
     starting,
     stopping,
+    surge,
 )
 from reconciler.core.backoff import is_completed
 from reconciler.core.hooks import drive
@@ -42,9 +43,10 @@ def plan_service(plan: Plan, base_hash: str) -> None:
         return
     token = plan.observed.intent.restart_token
     hashes = {slot: slot_hash(base_hash, token(slot)) for slot in plan.slots.desired(plan.want)}
-    roll, unhealthy = rollout.next_slots(plan, hashes), recovery.next_slots(plan, hashes)
-    is_idle = demand.is_idle(plan)
-    surplus = (slot for slot in plan.slots.mains if slot > plan.want)
+    roll = rollout.next_slots(plan, hashes, surge.serving(plan, base_hash))
+    hashes |= surge.next_slots(plan, roll, hashes, base_hash)
+    unhealthy, is_idle = recovery.next_slots(plan, hashes), demand.is_idle(plan)
+    surplus = (slot for slot in plan.slots.mains if slot not in hashes)
     for slot in plan.take_steps((*surplus, *hashes)):
         record = plan.slots.mains.get(slot)
         if slot in hashes:
@@ -108,6 +110,7 @@ def _bring_back(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | N
     held = None if dead is None else _why_not_again(plan, dead, wanted_hash)
     held = held or gates.before_start(plan, slot, dead, wanted_hash)
     if held is None:
+        plan.begun += dead is None and slot > plan.want
         starting.start(plan, slot, wanted_hash, dead)
     else:
         plan.conditions[slot] = held

@@ -56,6 +56,8 @@ class Slots:
     """So many of the others does the watcher as a whole wait for, see `Plan.awaited`."""
     failed_elsewhere: int = 0
     """So many of them has failed what took the place of another one, see `Plan.failed`."""
+    put_off_elsewhere: int = 0
+    """So many of them wait for their turn to be replaced."""
     unhealthy_elsewhere: int = 0
     """So many of them run and are unhealthy."""
     mains: dict[int, ProcessRecord] = dataclasses.field(init=False)

@@ -24,6 +24,8 @@ _RENEWED: Final = {
 def start(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | None) -> None:
     """Start a service's process, in place of its dead one; no gate holds it back any more."""
     memory = replace(_inherited(plan, dead, wanted_hash), probed=plan.spec.ready is not None)
+    if dead is None and slot > plan.want:
+        memory = replace(memory, roll="successor")
     if dead is not None:
         memory = replace(
             memory,

@@ -60,7 +60,8 @@ def watcher_status(
         _quoted(view, _slot(view, slot, condition))
         for slot, condition in sorted(plan.conditions.items())
     )
-    ready = sum(_is_ready(view, slot) for slot in slots)
+    # Those beyond the wanted ones serve in place of others.
+    ready = min(sum(_is_ready(view, slot) for slot in slots), _shown_want(view))
     state, note = _overall(view, slots)
     as_desired = _as_desired(view, slots, state)
     conditions = _conditions(view, slots, ready, note, as_desired=as_desired)
@@ -127,7 +128,7 @@ def _shown_want(view: _View) -> int:
 
 def _is_ready(view: _View, slot: SlotStatus) -> bool:
     serves = {"Completed", "Scheduled"} if view.plan.spec.is_job else {"Running"}
-    return slot.slot <= _shown_want(view) and slot.state in serves
+    return slot.state in serves
 
 
 # ---- one slot -------------------------------------------------------------------------------------
@@ -238,21 +239,28 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
 
 def _roll_note(view: _View, slots: tuple[SlotStatus, ...], note: str) -> str:
     """Return how far a roll is, and which slot it waits for."""
-    outdated, trial = any(slot.outdated for slot in slots), view.plan.world.trial
+    plan = view.plan
+    outdated, trial = any(slot.outdated for slot in slots), plan.world.trial
     if not outdated:
         return note
-    done = sum(slot.as_desired for slot in slots)
-    progress = f"{done} of {len(slots)} replaced"
+    wanted = [slot for slot in slots if slot.slot <= plan.want]
+    done = sum(slot.as_desired for slot in wanted)
+    progress = f"{done} of {len(wanted)} replaced"
     if trial is not None and trial.stops_roll:
         return f"paused, {progress}: {trial.reason}"
     if len(slots) == 1:
         return note or "to be replaced"
-    noted = [slot for slot in slots if slot.note]
+    noted = [slot for slot in slots if slot.note and not _stands_in(view, slot)]
     if noted:
         return f"{progress}, {_waited_for(_most_urgent(noted))}"
     resting = [each.id.slot for each in view.records() if rollout.is_in_pause(view.plan, each)]
     pause = format_duration(view.plan.spec.rollout.pause)
     return f"{progress}, a pause of {pause} after slot {resting[-1]}" if resting else progress
+
+
+def _stands_in(view: _View, slot: SlotStatus) -> bool:
+    """Tell whether a slot beyond the wanted ones serves: nobody waits for it any more."""
+    return slot.slot > view.plan.want and slot.state == "Running"
 
 
 def _waited_for(slot: SlotStatus) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
-from reconciler.core import demand, desired, generations, hooks, readiness, rollout, running
+from reconciler.core import demand, desired, generations, hooks, readiness, rollout, running, surge
 from reconciler.core.backoff import is_completed
 from reconciler.core.plan import WHOLE, Plan
 from reconciler.core.template import run_hash, same_spec, sockets_of
@@ -125,7 +125,15 @@ def find(plan: Plan, trial: Trial, base_hash: str) -> dict[int, Finding]:
         few = f"{name} is scaled to {intent.scale}: what is new does not run"
         return {WHOLE: Finding("open", desired.why_idle(name, plan.spec, intent) or few)}
     changed = (slot for slot in plan.slots.desired(want) if slot >= first)
-    return {slot: of_slot(plan, trial, slot, base_hash) for slot in plan.look(changed)}
+    found = {slot: of_slot(plan, trial, slot, base_hash) for slot in plan.look(changed)}
+    return found if plan.spec.is_job else found | _of_those_beyond(plan, trial, base_hash)
+
+
+def _of_those_beyond(plan: Plan, trial: Trial, base_hash: str) -> dict[int, Finding]:
+    """Return what slots beyond those wanted say against a revision; they prove nothing."""
+    slots = [slot for slot in surge.beyond(plan) if slot in plan.slots.mains]
+    found = {slot: _of_process(plan, trial, slot, base_hash) for slot in plan.look(slots)}
+    return {slot: each for slot, each in found.items() if each.state == "failed"}
 
 
 def last(findings: Iterable[Finding]) -> Finding | None:

@@ -370,12 +370,19 @@ class RolloutSpec(Struct, frozen=True):
     """How many running processes are replaced at a time: after an edit, by `restart`, at their age."""
 
     max_unavailable: Annotated[
-        Share,
+        Share | None,
         _live(
             "How many slots may be without a ready process for that: a number, or a percentage of all slots, rounded "
-            "down and at least 1."
+            "down and at least 1. Default: 1, with `max_surge` 0."
         ),
-    ] = 1
+    ] = None
+    max_surge: Annotated[
+        Share,
+        _live(
+            "How many more slots may run meanwhile, and serve in place of those that are replaced: a number, or a "
+            "percentage of all slots, rounded down and at least 1 unless it is 0."
+        ),
+    ] = 0
     pause: Annotated[
         DurationNs,
         _live(

@@ -20,6 +20,7 @@
 | `validate` | what does not fit, to mistakes with places |
 | `given` | a block as rules look at it |
 | `probe_rules` | what concerns probes |
+| `rollout_rules` | what concerns rollouts, and how many slots there may be |
 | `notify_rules` | what concerns sd_notify, and main processes that hand over |
 | `rules` | what concerns more than one field |
 | `dependencies` | what watchers wait for |

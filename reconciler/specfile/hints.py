@@ -101,6 +101,7 @@ _WORDS_BY_ANSWER: Final = {
         "write: watch: {paths: [...], ignore: [...]}": "ignore_watch watch_paths watch_delay watch_options",
         NOT_BUILT: "env_rules",
         "write: rollout: {max_unavailable: 1}": "update_config maxUnavailable max_unavailable rolling_update",
+        "write: rollout: {max_surge: 1}": "maxSurge max_surge start-first",
         'write: restart: never, schedule: {cron: "0 3 * * *"}': "cron timer OnCalendar",
         "write: restart: never, schedule: {every: 15m}": "interval every OnUnitActiveSec",
         "write: schedule: {timezone: Europe/Berlin}": "timezone timeZone",

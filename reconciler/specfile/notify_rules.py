@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.model import servers
 from reconciler.model.units import MILLISECOND_NS, parse_duration_ns
 from reconciler.specfile.mistakes import quoted
+from reconciler.specfile.rollout_rules import most_slots
 
 if TYPE_CHECKING:
     from reconciler.specfile.given import Given
@@ -29,7 +30,7 @@ def check_watcher(watcher: Given) -> None:
 
 
 def _check_pid_file(watcher: Given) -> None:
-    stop, processes = watcher.block("stop"), watcher.data.get("numprocesses", 1)
+    stop, processes = watcher.block("stop"), most_slots(watcher)
     if stop is not None and stop.says("scope") and stop.data.get("scope") != "tree":
         message = "with 'pid_file' all descendants of a process belong to it"
         stop.wrong("scope", message, "write: scope: tree, or leave it out")

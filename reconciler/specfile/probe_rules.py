@@ -11,6 +11,7 @@ from reconciler.model.spec import HealthSpec, ReadySpec
 from reconciler.model.units import MILLISECOND_NS, format_duration, parse_duration_ns
 from reconciler.specfile.cures import SINKS
 from reconciler.specfile.mistakes import quoted
+from reconciler.specfile.rollout_rules import most_slots
 from reconciler.specfile.shapes import block
 from reconciler.specfile.yaml_text import Map
 
@@ -66,7 +67,7 @@ def check_log(watcher: Given) -> None:
     if not out_is_read and not err_is_read:
         message = f"the output goes to {out_to}, where no line of it can be looked for"
         ready.wrong("log", message, "leave logs.stdout.to out, or ask by http, tcp, unix or exec")
-    slots, file = watcher.data.get("numprocesses", 1), stdout.data.get("file") if stdout else None
+    slots, file = most_slots(watcher), stdout.data.get("file") if stdout else None
     for path in (file if out_is_read else None, err_file):
         if isinstance(path, str) and "${slot" not in path and slots != 1:
             message = f"all slots write to {path}: whose line it is is not known"

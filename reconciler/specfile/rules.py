@@ -26,10 +26,8 @@ from reconciler.model.units import (
     parse_bytes,
     parse_duration_ns,
     parse_mode,
-    parse_share,
-    share_of,
 )
-from reconciler.specfile import machine, notify_rules, probe_rules
+from reconciler.specfile import machine, notify_rules, probe_rules, rollout_rules
 from reconciler.specfile.given import Given
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
@@ -243,9 +241,10 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
         if each is not None:
             _check_command(each)
     ready, health = watcher.block("ready"), watcher.block("health")
-    probe_rules.check_ready(ready, data.get("numprocesses", 1))
+    slots = rollout_rules.most_slots(watcher)
+    probe_rules.check_ready(ready, slots)
     probe_rules.check_log(watcher)
-    probe_rules.check_health(health, data.get("numprocesses", 1))
+    probe_rules.check_health(health, slots)
     for each in (ready, health):
         if each is not None:
             _check_command(each, "exec")
@@ -256,7 +255,7 @@ def check_watcher(watcher: Given, own: Map, sockets: Mapping[str, object]) -> No
     _check_backoff(watcher.block("backoff"))
     _check_ends(watcher)
     _check_logs(watcher.block("logs"))
-    _check_rollout(watcher.block("rollout"))
+    rollout_rules.check_rollout(watcher.block("rollout"))
     if limits is not None:
         _check_limits(limits, is_job=data.get("restart") == "never")
         _check_group_limits(limits, watcher.block("stop"))
@@ -527,16 +526,6 @@ def _check_backoff(backoff: Given | None) -> None:
     if not 1 <= factor <= 1000:
         message = f"expected a number from 1 to 1000, found {quoted(str(factor))}"
         backoff.wrong("factor", message)
-
-
-def _check_rollout(rollout: Given | None) -> None:
-    """Check that something may be replaced at all."""
-    if rollout is None or not rollout.says("max_unavailable"):
-        return
-    with suppress(ValueError):
-        if not share_of(parse_share(rollout.data.get("max_unavailable")), 100):
-            message = "with 0 no process could ever be replaced"
-            rollout.wrong("max_unavailable", message, "write: max_unavailable: 1")
 
 
 def _check_ends(watcher: Given) -> None:

@@ -34,6 +34,11 @@ def impacts(old: Spec, new: Spec, stage: Stage) -> dict[str, str]:
             "1 of 3 slots run meanwhile; a pause of 10s after each",
         ),
         (
+            watcher(),
+            watcher(cmd=OTHER, rollout=RolloutSpec(max_surge=2)),
+            "1 of 1 slots run meanwhile; up to 1 more slot runs besides",
+        ),
+        (
             watcher(use_sockets=("http",)),
             watcher(cmd=OTHER, use_sockets=("http",)),
             "none of its slots runs meanwhile; socket http stays open",

@@ -9,6 +9,7 @@ import pytest
 from reconciler.core.intents import restarted
 from reconciler.model.intent import NO_INTENT
 from reconciler.model.observation import IntentChanged
+from reconciler.model.process import Running
 from reconciler.model.spec import HooksSpec, ReadySpec, RolloutSpec
 from tests.core.stage import HOOK, S, Stage, spec, watcher
 
@@ -172,3 +173,13 @@ def test_a_watcher_is_ready_as_long_as_no_more_are_missing_than_a_roll_may_take(
         stage.exit(f"web.{slot}", 1)
     ready = next(each for each in stage.status("web").conditions if each.type == "Ready")
     assert (ready.status, ready.message) == (is_ready, f"{count - missing} of {count} ready")
+
+
+def test_of_those_that_are_too_old_the_oldest_has_its_turn_first() -> None:
+    stage = settled(4, max_age=3 * S).wait(60)
+    ages = [
+        stage.now - r.phase.started_at_ns
+        for r in stage.records.values()
+        if isinstance(r.phase, Running)
+    ]
+    assert max(ages) < 6 * S

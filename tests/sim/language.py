@@ -87,6 +87,7 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
             (ReloadBySignal(signal="USR2"), ReloadByCommand(cmd=("reload",)))
         ),
         "rollout.max_unavailable": lambda rng: rng.choice((2, 3, "50%", "100%")),
+        "rollout.max_surge": lambda rng: rng.choice((1, 2, "50%")),
         "rollout.pause": lambda rng: rng.randrange(1, 5) * S,
         "max_age": lambda rng: rng.randrange(3, 9) * S,
         "max_age_variance": lambda rng: rng.randrange(1, 4) * S,
@@ -197,7 +198,10 @@ NEEDS: Final = {
 }
 LANGUAGE: Final = dict.fromkeys(VALUES, "people make use of this field") | ORDERS | NEEDS
 """What the seeds choose from, beside faults: the same table, so that a failing seed is made smaller by them, too."""
-NEWER: Final = ("rollout.max_unavailable", "rollout.pause", "schedule", "clock leaps")
+NEWER: Final = (
+    *("rollout.max_unavailable", "rollout.pause", "schedule", "clock leaps"),
+    "rollout.max_surge",
+)
 """What came later: each is chosen by a die of its own, so that histories without it stay what they were."""
 PLAIN_ORDERS: Final = frozenset(
     ("stop", "rest", "start", "restart", "scale", "unscale", "signal", "rerun")

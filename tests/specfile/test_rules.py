@@ -52,6 +52,9 @@ LAZY = WEB + "use_sockets: [s], on_demand: {idle_timeout: 1m}}}"
         (WEB + "restart: never, rollout: {pause: 5s}}}", "web.rollout", "for services"),
         (WEB + "rollout: {max_unavailable: 0}}}", "web.rollout.max_unavailable", "no process could ever be replaced"),
         (WEB + "rollout: {max_unavailable: 0%}}}", "web.rollout.max_unavailable", "no process could ever be replaced"),
+        (WEB + "rollout: {max_unavailable: 0, max_surge: 0%}}}", "web.rollout.max_unavailable", "no process could"),
+        (WEB + "rollout: {max_surge: many}}}", "web.rollout.max_surge", "from 0 to 10000, or a percentage"),
+        (WEB + "rollout: {max_surge: 1}, pid_file: /w.pid}}", "web.pid_file", "main processes of 2 slots"),
         (WEB + "rollout: {max_unavailable: -1}}}", "web.rollout.max_unavailable", "from 0 to 10000, or a percentage"),
         (WEB + "rollout: {max_unavailable: 101%}}}", "web.rollout.max_unavailable", "or a percentage such as 25%"),
         (WEB + "rollout: {max_unavailable: '2'}}}", "web.rollout.max_unavailable", "write: 2, without quotes"),
@@ -190,6 +193,7 @@ def test_a_mistake_is_told_in_our_words(text: str, field: str, words: str) -> No
         ("copy_env", "inherit_env"), ("uid", "user"), ("gid", "group"), ("environment", "env"),
         ("autorestart", "restart"), ("requires", "depends_on"),
         ("cron", "schedule: {cron"), ("interval", "schedule: {every"),
+        ("maxSurge", "rollout: {max_surge: 1}"),
         ("update_config", "rollout: {max_unavailable: 1}"), ("ignore_watch", "watch: {paths"),
     ],
 )  # fmt: skip

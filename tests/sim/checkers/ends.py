@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from reconciler.model.action import StoreAction
     from reconciler.model.job import Run
     from reconciler.model.observation import KeeperObservation
+    from reconciler.model.spec import RolloutSpec
     from tests.contract.fake_kernel import Process
     from tests.sim.checkers.facts import Facts
     from tests.sim.machine import Death, Hit
@@ -280,12 +281,16 @@ class Ends:
             died = max(self.facts.died_ns.get(ProcessId(owner, slot), -1), self.world.disturbed_ns)
             if slot not in serving and now - died > self.world.leeway_ns:
                 missing.append(slot)
-        most = _most_unavailable(spec.rollout.max_unavailable, min(wants))
+        beyond = len([slot for slot in serving if slot > max(wants)])
+        most = _most_unavailable(spec.rollout, min(wants)) + beyond
         assert len(missing) < most, (
             f"{process.id} is stopped for a roll while {missing} are missing"
         )
 
 
-def _most_unavailable(asked: int | str, slots: int) -> int:
-    """Return how many slots may be missing for a roll."""
-    return asked if isinstance(asked, int) else max(1, int(asked.rstrip("%")) * slots // 100)
+def _most_unavailable(rollout: RolloutSpec, slots: int) -> int:
+    """Return how many slots may be missing for a roll; with `max_surge` none need be."""
+    asked, least = rollout.max_unavailable, int(not rollout.max_surge)
+    if asked is None:
+        return least
+    return asked if isinstance(asked, int) else max(least, int(asked.rstrip("%")) * slots // 100)

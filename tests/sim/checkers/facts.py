@@ -25,6 +25,7 @@ class Facts:
     def __init__(self, world: World) -> None:
         self.world, self.kernel = world, world.kernel
         self._wants: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        self._most: dict[str, list[tuple[int, int]]] = defaultdict(list)
         self._noted: tuple[object, ...] = ()
         self.born_ns: dict[int, int] = {}
         """When each process was born, by its number in the life of the machine."""
@@ -97,9 +98,19 @@ class Facts:
             return
         self._noted = asked
         for name in {*disk.spec.watchers, *self._wants}:
-            noted, want = self._wants[name], self._want_now(name)
-            if not noted or noted[-1][1] != want:
-                noted.append((now, want))
+            want = self._want_now(name)
+            for noted, count in (
+                (self._wants[name], want),
+                (self._most[name], want + self._beyond(name, want)),
+            ):
+                if not noted or noted[-1][1] != count:
+                    noted.append((now, count))
+
+    def _beyond(self, name: str, want: int) -> int:
+        """Return how many more may run while those that are wanted are replaced."""
+        spec = self.world.disk.spec.watchers.get(name)
+        surge = spec.rollout.max_surge if spec is not None and want else 0
+        return surge if isinstance(surge, int) else max(1, int(surge.rstrip("%")) * want // 100)
 
     def _want_now(self, name: str) -> int:
         disk = self.world.disk
@@ -118,8 +129,14 @@ class Facts:
 
         `said_ns` is when the keeper was told; one that was stopped since then acts late.
         """
+        return self._of_late(self._wants[name], said_ns)
+
+    def most(self, name: str, said_ns: int | None = None) -> int:
+        """Return how many of the last moments might run at the most, with those of a surge."""
+        return max(self._of_late(self._most[name], said_ns))
+
+    def _of_late(self, noted: list[tuple[int, int]], said_ns: int | None) -> list[int]:
         since = (self.kernel.now if said_ns is None else said_ns) - self.world.leeway_ns
-        noted = self._wants[name]
         older = [want for at, want in noted if at < since][-1:]
         return older + [want for at, want in noted if at >= since] or [0]
 

@@ -51,8 +51,8 @@ class Starts:
 
     def _one_in_a_slot(self, id: ProcessId) -> None:
         """I1: only a wanted slot, and only when nothing is left of what was there before."""
-        wants = self.facts.wants(id.owner, self.facts.said_ns.get(id))
-        assert id.slot <= max(wants), f"{id} is started, wanted are {wants}"
+        most = self.facts.most(id.owner, self.facts.said_ns.get(id))
+        assert id.slot <= most, f"{id} is started, wanted are {most}"
         there = [p for p in self.kernel.alive(id) if not self.facts.is_given_up(p)]
         there = [
             p for p in there if not (self.facts.may_be_left(p) or self.facts.may_be_nobodys(p))
