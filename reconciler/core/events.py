@@ -34,7 +34,7 @@ from reconciler.model.value import replace
 
 MAX_SLOTS_NAMED: Final = 5
 _STOP_REASONS: Final = {
-    "surplus": "scaled down",
+    "surplus": "no longer needed",
     "expired": "max_age has passed",
     "idle": "nobody uses it",
     "dependency": "a dependency was restarted",

@@ -67,6 +67,13 @@ def until(claim: Callable[[], T | None], what: str = "") -> T:
         pause_s = min(pause_s * 1.5, 0.03)  # what takes long need not be asked often
 
 
+def is_readable(what: int | socket.socket, timeout_s: float) -> bool:
+    """Tell whether there is something to read, at the latest after a while. select(2) ends at descriptor 1023."""
+    poll = select.poll()
+    poll.register(what, select.POLLIN)
+    return bool(poll.poll(timeout_s * 1000))
+
+
 def is_alive(pid: int) -> bool:
     """Tell whether a process lives; a zombie does not."""
     try:
@@ -99,7 +106,7 @@ class Link:
 
     def take(self, timeout_s: float = PATIENCE_S) -> bool:
         """Take in what comes next; False when nothing came in time or the keeper hung up."""
-        if not select.select([self.socket], [], [], timeout_s)[0]:
+        if not is_readable(self.socket, timeout_s):
             return False
         try:
             data = self.socket.recv(1 << 20)

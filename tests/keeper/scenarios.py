@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,7 @@ from reconciler.model.process import (
 )
 from reconciler.model.socket import AS_MADE, BindRefused, Bound, FileOwner, SocketTemplate
 from tests.keeper.failing import Failing
-from tests.keeper.rig import OWN_NICE, Link, Rig, marked_in, pid_in, until
+from tests.keeper.rig import OWN_NICE, Link, Rig, is_readable, marked_in, pid_in, until
 
 WEB: Final = ProcessId("web", 1)
 BYSTANDER: Final = ProcessId("bystander", 1)
@@ -575,7 +576,7 @@ def _old(slot: int) -> ProcessId:
 
 def _await_link(it: Patient) -> bool:
     """Wait for the first controller of a keeper; True when the keeper has ended instead."""
-    calls = lambda: bool(select.select([it.rig.listener], [], [], 0)[0])  # noqa: E731
+    calls = partial(is_readable, it.rig.listener, 0)
     until(lambda: calls() or it.rig.process.poll() is not None, "the keeper has begun or ended")
     if not calls():
         return True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from reconciler.keeper.startup.delegation import find_groups
 from reconciler.model.observation import KeeperIntroduced
 from reconciler.model.process import CaptureSink, ProcessId
 from reconciler.system import cgroups
-from tests.keeper.rig import Link, is_alive, keeper, pid_in, until
+from tests.keeper.rig import Link, is_alive, is_readable, keeper, pid_in, until
 
 WEB = ProcessId("web", 1)
 DAEMON = """
@@ -184,7 +183,7 @@ def test_a_death_tries_no_group_that_somebody_is_left_in(
     for pid in pids[3:]:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    assert select.select([groups.fileno()], [], [], 5)[0], "the keeper is woken for them"
+    assert is_readable(groups.fileno(), 5), "the keeper is woken for them"
     until(lambda: groups.clean_up() or groups_in(folder) == [])
     assert groups._lingering == {}
 
