@@ -26,8 +26,8 @@ class Found:
     __slots__ = (
         *("_lines", "_wakes", "_whole_ns"),
         *("at_gate", "tally"),
-        *("awaited", "conditions", "failed", "only_ends", "restless", "to_look_at", "unhealthy"),
-        "whole",
+        *("awaited", "beyond", "conditions", "failed", "only_ends", "restless", "serving"),
+        *("to_look_at", "unhealthy", "whole"),
     )
 
     def __init__(self) -> None:
@@ -38,6 +38,8 @@ class Found:
         self.awaited: set[int] = set()
         self.failed: set[int] = set()
         self.unhealthy: set[int] = set()
+        self.beyond: set[int] = set()
+        self.serving: set[int] = set()
         self.to_look_at: set[int] = set()
         self.restless: frozenset[int] = frozenset()
         self.only_ends = False
@@ -83,10 +85,15 @@ class Found:
         elif slot not in plan.unreached:
             self.conditions.pop(slot, None)
             self.tally.change(slot, before, None)
-        (self.at_gate.add if slot in plan.at_gate else self.at_gate.discard)(slot)
-        (self.unhealthy.add if slot in plan.unhealthy else self.unhealthy.discard)(slot)
-        (self.awaited.add if slot in plan.awaited else self.awaited.discard)(slot)
-        (self.failed.add if slot in plan.failed else self.failed.discard)(slot)
+        for kept, now in (
+            (self.at_gate, plan.at_gate),
+            (self.unhealthy, plan.unhealthy),
+            (self.awaited, plan.awaited),
+            (self.failed, plan.failed),
+            (self.beyond, plan.beyond),
+            (self.serving, plan.serving),
+        ):
+            (kept.add if slot in now else kept.discard)(slot)
         self._wakes.put(slot, plan.wakes.get(slot))
 
     def _line_up(self, plan: Plan) -> None:
@@ -154,10 +161,19 @@ class Attention:
         if found is None or is_whole:
             return Slots(name, observed)
         looked_at = found.next_look()
-        sets = found.awaited, found.failed, found.unhealthy
-        awaited, failed, unhealthy = (len(each) - len(each & looked_at) for each in sets)
-        put_off = found.in_line("to be replaced", but=looked_at)
-        return Slots(name, observed, looked_at, awaited, failed, put_off, unhealthy)
+        sets = found.awaited, found.failed, found.unhealthy, found.serving
+        awaited, failed, unhealthy, serving = (len(each) - len(each & looked_at) for each in sets)
+        return Slots(
+            name,
+            observed,
+            looked_at,
+            awaited_elsewhere=awaited,
+            failed_elsewhere=failed,
+            unhealthy_elsewhere=unhealthy,
+            serving_elsewhere=serving,
+            put_off_elsewhere=found.in_line("to be replaced", but=looked_at),
+            beyond=found.beyond,
+        )
 
     def has_more(self, name: str, plan: Plan) -> bool:
         """Tell whether others have come to the front of a line, which have to be looked at now."""

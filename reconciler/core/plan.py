@@ -18,7 +18,9 @@ from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import DependencyCondition, SocketSpec, WatcherSpec
 from reconciler.model.value import Struct, field
 
-Line: TypeAlias = Literal["to start", "to be first", "to be replaced", "to be healthy"]
+Line: TypeAlias = Literal[
+    "to start", "to be first", "to be replaced", "to serve beyond", "to be healthy"
+]
 WHOLE: Final = 0
 """In place of a slot: the watcher as a whole."""
 NOT_WANTED: Final = frozenset({"shutdown", "removed", "stopped"})
@@ -146,6 +148,10 @@ class Plan:
     """The slots whose next step the watcher as a whole waits for: to be ready, to be gone, to have run."""
     failed: set[int] = dataclasses.field(default_factory=set)
     """The slots whose new process did not stay up: no other one is replaced until that is mended."""
+    beyond: set[int] = dataclasses.field(default_factory=set)
+    """Of the slots that are looked at those beyond the wanted ones that run while others are replaced."""
+    serving: set[int] = dataclasses.field(default_factory=set)
+    """Those of them that serve, so that others may be missing."""
     restless: set[int] = dataclasses.field(default_factory=set)
     """Those that every plan has to look at."""
     lines: dict[Line, set[int]] = dataclasses.field(default_factory=dict)

@@ -114,6 +114,8 @@ def _bring_back(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | N
         starting.start(plan, slot, wanted_hash, dead)
     else:
         plan.conditions[slot] = held
+        if slot > plan.want:
+            plan.stand_in("to serve beyond", slot)
     if held is None or held.state not in {"Completed", "Idle"}:
         plan.awaited.add(slot)
 

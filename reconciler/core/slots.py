@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from reconciler.model.observed import WatcherObserved
@@ -56,10 +57,14 @@ class Slots:
     """So many of the others does the watcher as a whole wait for, see `Plan.awaited`."""
     failed_elsewhere: int = 0
     """So many of them has failed what took the place of another one, see `Plan.failed`."""
-    put_off_elsewhere: int = 0
-    """So many of them wait for their turn to be replaced."""
     unhealthy_elsewhere: int = 0
     """So many of them run and are unhealthy."""
+    serving_elsewhere: int = 0
+    """So many of them serve beyond those wanted, see `Plan.serving`."""
+    put_off_elsewhere: int = 0
+    """So many of them wait for their turn to be replaced."""
+    beyond: AbstractSet[int] = frozenset()
+    """Those beyond the wanted ones, whether looked at or not, see `Plan.beyond`."""
     mains: dict[int, ProcessRecord] = dataclasses.field(init=False)
     """The records of their own processes, dead or alive, in order."""
     forgotten: set[int] = dataclasses.field(default_factory=set)

@@ -9,6 +9,7 @@ soon as nobody is missing, and another one comes. The first of them to fail stop
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from reconciler.core import desired, rollout
 from reconciler.core.plan import Plan
@@ -24,41 +25,53 @@ def beyond(plan: Plan) -> range:
 
 
 def serving(plan: Plan, base_hash: str) -> int:
-    """Return how many of those that are looked at serve, so that others may be missing."""
-    mains = plan.slots.mains
-    found = (mains[slot] for slot in plan.look(beyond(plan)) if slot in mains)
-    return sum(
-        rollout.is_settled(plan, record) and not _is_stale(plan, record, base_hash)
-        for record in found
+    """Return how many of them serve, so that others may be missing."""
+    mains, slots = plan.slots.mains, beyond(plan)
+    plan.serving.update(
+        slot
+        for slot in plan.look(slot for slot in mains if slot in slots)
+        if rollout.is_settled(plan, mains[slot]) and not _is_stale(plan, mains[slot], base_hash)
     )
+    return len(plan.serving) + plan.slots.serving_elsewhere
 
 
 def next_slots(plan: Plan, roll: Roll, hashes: Mapping[int, str], base_hash: str) -> dict[int, str]:
-    """Return which slots beyond those wanted (`hashes`) shall run now, each with the hash of what it shall be."""
-    known = {slot: plan.slots.main(slot) for slot in beyond(plan)}
-    # It begins for those that have to wait for their turn, and goes on until the last of them has been replaced.
+    """Return which slots beyond those wanted (`hashes`) shall run now, each with the hash of what it shall be.
+
+    Of those that are looked at; it begins for those that have to wait for their turn, and goes on until the last of
+    them has been replaced.
+    """
+    known = {slot: plan.slots.main(slot) for slot in plan.slots.among(beyond(plan))}
     waiting = 0 if roll.is_at_once else len(roll.put_off) + plan.slots.put_off_elsewhere
-    if not waiting and all(record is None for record in known.values()):
+    if not waiting and not plan.slots.beyond and all(record is None for record in known.values()):
         return {}
-    settled = {slot for slot in plan.look(known) if rollout.is_settled(plan, known[slot])}
     missing = rollout.missing_slots(plan, hashes)
-    is_needed = bool(missing) or plan.slots.awaited_elsewhere > 0
-    may_stay = [
-        slot
-        for slot in plan.look(known)
-        if not _is_stale(plan, known[slot], base_hash) or (is_needed and slot in settled)
-    ]
     count = len({*roll.now, *roll.put_off, *missing})
     count += plan.slots.put_off_elsewhere + plan.slots.awaited_elsewhere
-    kept = sorted(may_stay, key=lambda slot: (slot not in settled, slot))[:count]
-    # Those are looked at as long as there are any; the one that is still to come from the next plan on.
-    plan.restless.update(kept)
-    looked_at = plan.slots.looked_at
-    return {
-        slot: _wanted_hash(plan, slot, known[slot], base_hash)
-        for slot in kept
-        if looked_at is None or slot in looked_at
-    }
+    if not count:
+        plan.restless.update(plan.slots.beyond)  # they go, and so does what is told of them
+        return {}
+    is_missed = bool(missing) or plan.slots.awaited_elsewhere > 0
+    for slot in plan.look(slot for slot, record in known.items() if record is not None):
+        if not _is_stale(plan, known[slot], base_hash):
+            plan.beyond.add(slot)
+        elif is_missed and rollout.is_settled(plan, known[slot]):
+            plan.beyond.add(slot)
+            plan.restless.add(slot)  # until nobody is missing
+    _add(plan, known, count)
+    return {slot: _wanted_hash(plan, slot, known[slot], base_hash) for slot in sorted(plan.beyond)}
+
+
+def _add(plan: Plan, known: Mapping[int, ProcessRecord | None], count: int) -> None:
+    """Add as many as are lacking when so many slots are to be replaced: those that are looked at now, or else next."""
+    slots = beyond(plan)
+    lacking = min(count, len(slots)) - len(plan.beyond)
+    lacking -= len(plan.slots.beyond) - len(plan.slots.beyond & known.keys())
+    if lacking <= 0:
+        return
+    free = (slot for slot in slots if plan.slots.main(slot) is None)
+    for slot in islice(free, lacking):
+        (plan.beyond if slot in known else plan.restless).add(slot)
 
 
 def _is_stale(plan: Plan, record: ProcessRecord | None, base_hash: str) -> bool:

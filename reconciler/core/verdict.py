@@ -131,7 +131,8 @@ def find(plan: Plan, trial: Trial, base_hash: str) -> dict[int, Finding]:
 
 def _of_those_beyond(plan: Plan, trial: Trial, base_hash: str) -> dict[int, Finding]:
     """Return what slots beyond those wanted say against a revision; they prove nothing."""
-    slots = [slot for slot in surge.beyond(plan) if slot in plan.slots.mains]
+    beyond = surge.beyond(plan)
+    slots = [slot for slot in plan.slots.mains if slot in beyond]
     found = {slot: _of_process(plan, trial, slot, base_hash) for slot in plan.look(slots)}
     return {slot: each for slot, each in found.items() if each.state == "failed"}
 

@@ -36,6 +36,7 @@ from reconciler.model.spec import (
     HealthSpec,
     HookSpec,
     HooksSpec,
+    RolloutSpec,
     ScheduleSpec,
     SocketSpec,
     Spec,
@@ -209,8 +210,9 @@ def being_started(count: int) -> Stage:
     return counted(stage.wait(0.5), count)
 
 
-def being_replaced(count: int) -> Stage:
-    return slots(count).apply(spec(w=watcher(numprocesses=count, cmd=("new",)))).wait(0.5)
+def being_replaced(count: int, wait: float = 0.5, **rollout: Any) -> Stage:
+    new = watcher(numprocesses=count, cmd=("new",), rollout=RolloutSpec(**rollout))
+    return slots(count).apply(spec(w=new)).wait(wait)
 
 
 def being_stopped(count: int) -> Stage:
@@ -275,6 +277,10 @@ SCENES: dict[str, tuple[Callable[[int], Stage], tuple[str, ...]]] = {
     "own sockets": (partial(slots, sockets=OWN, use_sockets=("own",)), ("exit", "socket")),
     "being started": (being_started, ("exit", "signal", "log")),
     "being replaced": (being_replaced, ("replacement", "log")),
+    "others beyond": (
+        partial(being_replaced, wait=1.5, max_surge="20%", pause=60 * S),
+        ("exit", "log"),
+    ),
     "being stopped": (being_stopped, ("end by a stop", "log")),
     "job": (partial(slots, restart="never", on_lost="rerun"), ("end of a job", "signal", "log")),
     "job one by one": (
