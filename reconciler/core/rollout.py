@@ -86,7 +86,10 @@ def next_slots(plan: Plan, hashes: Mapping[int, str], beyond: int) -> Roll:
     # What cannot be started anew is not stopped.
     may_start = secrets.ready(plan) and watched_files.missing(plan) is None
     now = _chosen(plan, hashes, moving, missing, spare) if may_start else {}
-    plan.restless.update(moving.keys() & missing)  # the only one missing is replaced at once
+    # The only one missing is replaced at once; one that is being stopped is looked at when it has ended.
+    plan.restless.update(
+        slot for slot in moving.keys() & missing if mains[slot].memory.stopping_since_ns is None
+    )
     plan.stand_in("to be replaced", *(moving.keys() - missing))
     return Roll(now, frozenset(moving.keys() - now.keys()), _have_to_go_first(plan))
 

@@ -328,6 +328,14 @@ def test_many_slots_of_one_watcher_are_started_with_no_more_work_than_many_watch
     assert work_of(lambda: start(spec(w=watcher(numprocesses=2 * count)))) <= 2.2 * slots_work
 
 
+@pytest.mark.parametrize("rollout", [{"max_unavailable": "25%"}, {"max_surge": "25%"}])
+def test_twice_as_many_slots_are_replaced_with_twice_the_work(rollout: dict[str, Any]) -> None:
+    few, much = (
+        work_of(lambda count=count: being_replaced(count, 30, **rollout)) for count in (100, 200)
+    )
+    assert much <= 2.2 * few
+
+
 @pytest.mark.parametrize("restart", ["always", "never"])
 def test_many_slots_are_started_stopped_and_brought_back_in_turns(restart: str) -> None:
     steps: list[int] = []
