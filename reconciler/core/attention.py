@@ -7,7 +7,8 @@ a hook of the watcher as a whole.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
+from collections.abc import Iterator
 from typing import Final
 
 from reconciler.core.plan import WHOLE, Line, Plan
@@ -43,20 +44,19 @@ class Found:
         self.to_look_at: set[int] = set()
         self.restless: frozenset[int] = frozenset()
         self.only_ends = False
-        self._lines: dict[Line, list[int]] = {}
-        """Those that wait for others, in order."""
+        self._lines: dict[Line, WaitingLine] = {}
         self._wakes: Wakes[int] = Wakes()
         self._whole_ns: int | None = None
 
     def next_look(self) -> frozenset[int]:
         """Return the slots that the next plan has to look at."""
-        first = (line[:LOOK_AHEAD] for line in self._lines.values())
+        first = (line.first() for line in self._lines.values())
         return self.restless.union(self.to_look_at, *first)
 
     def in_line(self, name: Line, but: frozenset[int]) -> int:
         """Return how many slots wait in a line besides these."""
-        line = self._lines.get(name, [])
-        return len(line) - sum(_place_in(line, slot)[1] for slot in but)
+        line = self._lines.get(name)
+        return 0 if line is None else line.count(but)
 
     def wake_due(self, now_ns: int) -> bool:
         """Have the slots looked at whose time has come; False when that of the whole has."""
@@ -99,22 +99,43 @@ class Found:
     def _line_up(self, plan: Plan) -> None:
         """Have those stand in line that the plan has found to wait, and no other ones of those that it looked at."""
         if plan.slots.looked_at is None:
-            self._lines = {name: sorted(slots) for name, slots in plan.lines.items()}
-            return
+            self._lines = {}
         for name in {*self._lines, *plan.lines}:
-            line, waiting = self._lines.setdefault(name, []), plan.lines.get(name, set())
-            for slot in plan.slots.looked_at:
-                place, is_in_line = _place_in(line, slot)
-                if is_in_line and slot not in waiting:
-                    del line[place]
-                elif slot in waiting and not is_in_line:
-                    line.insert(place, slot)
+            ranks = plan.lines.get(name, {})
+            looked_at = ranks if plan.slots.looked_at is None else plan.slots.looked_at
+            line = self._lines.setdefault(name, WaitingLine())
+            for slot in looked_at:
+                line.put(slot, ranks.get(slot))
 
 
-def _place_in(line: list[int], slot: int) -> tuple[int, bool]:
-    """Return where a slot stands in a line, or would stand, and whether it does."""
-    place = bisect_left(line, slot)
-    return place, place < len(line) and line[place] == slot
+class WaitingLine:
+    """Slots that wait for others, by rank, then by number."""
+
+    __slots__ = ("_order", "_ranks")
+
+    def __init__(self) -> None:
+        self._order: list[tuple[int, int]] = []
+        self._ranks: dict[int, int] = {}
+
+    def first(self) -> Iterator[int]:
+        """Yield those that are looked at in each plan."""
+        return (slot for _, slot in self._order[:LOOK_AHEAD])
+
+    def count(self, but: frozenset[int]) -> int:
+        """Return how many there are besides these."""
+        return len(self._order) - sum(slot in self._ranks for slot in but)
+
+    def put(self, slot: int, rank: int | None) -> None:
+        """Have a slot wait at a rank; None: no more."""
+        before = self._ranks.get(slot)
+        if before == rank:
+            return
+        if before is not None:
+            del self._order[bisect_left(self._order, (before, slot))]
+            del self._ranks[slot]
+        if rank is not None:
+            insort(self._order, (rank, slot))
+            self._ranks[slot] = rank
 
 
 class Attention:

@@ -154,8 +154,8 @@ class Plan:
     """Those of them that serve, so that others may be missing."""
     restless: set[int] = dataclasses.field(default_factory=set)
     """Those that every plan has to look at."""
-    lines: dict[Line, set[int]] = dataclasses.field(default_factory=dict)
-    """Those that wait for others: as long as the first of a line does, so do those behind it."""
+    lines: dict[Line, dict[int, int]] = dataclasses.field(default_factory=dict)
+    """Those that wait for others: as long as the first of a line does, so do those behind it. Each with its rank."""
     unreached: frozenset[int] = frozenset()
     """Those that this turn had no time for."""
     only_ends: bool = False
@@ -236,8 +236,12 @@ class Plan:
             self.forget(record)
 
     def stand_in(self, line: Line, *slots: int) -> None:
-        """Have slots wait for others."""
-        self.lines.setdefault(line, set()).update(slots)
+        """Have slots wait for others, by their number."""
+        self.rank_in(line, dict.fromkeys(slots, 0))
+
+    def rank_in(self, line: Line, ranks: Mapping[int, int]) -> None:
+        """Have slots wait for others: for those of a lower rank, and of the same one for those of a lower number."""
+        self.lines.setdefault(line, {}).update(ranks)
 
     def wake(self, at_ns: int) -> None:
         """Ask for another look at `at_ns`, or earlier."""

@@ -90,7 +90,8 @@ def next_slots(plan: Plan, hashes: Mapping[int, str], beyond: int) -> Roll:
     plan.restless.update(
         slot for slot in moving.keys() & missing if mains[slot].memory.stopping_since_ns is None
     )
-    plan.stand_in("to be replaced", *(moving.keys() - missing))
+    turns = {slot: _turn(mains[slot], moving[slot])[0] for slot in moving.keys() - missing}
+    plan.rank_in("to be replaced", turns)
     return Roll(now, frozenset(moving.keys() - now.keys()), _have_to_go_first(plan))
 
 
@@ -130,12 +131,14 @@ def _chosen(
         return chosen | {
             slot: reason for slot, reason in moving.items() if _is_in_the_way(plan, mains[slot])
         }
-    budget = desired.max_unavailable(plan.spec, plan.want) + spare
+    budget = desired.max_unavailable(plan.spec, plan.want) + spare - len(chosen.keys() - missing)
     may_go_on = not (plan.failed or plan.slots.failed_elsewhere)
     for slot in sorted(moving, key=lambda slot: _turn(mains[slot], moving[slot])):
         reason = moving[slot]
         if slot in chosen:
             continue
+        if reason == "expired" and is_in_pause(plan, mains[slot]):
+            continue  # it serves, and it is the turn of an older one
         if slot in missing:
             if budget >= 0 or _is_useless(plan, mains[slot]):
                 chosen[slot] = reason

@@ -126,6 +126,22 @@ def test_a_restart_keeps_the_same_pace() -> None:
     assert stops(stage) == [(0, 1), (0, 2), (3, 3), (3, 4)]
 
 
+def test_what_a_restart_replaces_at_once_counts_for_a_roll_that_is_under_way() -> None:
+    stage = settled(3)
+    stage.apply(web("new", 3))
+    stage.now += S  # slot 1 has just become ready, and it is the turn of slot 2
+    stage.tell(IntentChanged("web", restarted(NO_INTENT, (1,), at_once=True))).wait(20)
+    assert stops(stage) == [(0, 1), (1, 1), (2, 2), (3, 3)]
+
+
+@pytest.mark.parametrize(("count", "pause"), [(3, 1), (9, 1), (2, 3), (2, 9)])
+def test_all_have_their_turn_where_they_take_longer_than_their_age(count: int, pause: int) -> None:
+    stage = Stage().apply(web("it", count, pause=pause, max_age=4 * S)).wait(60)
+    slots = [slot for _, slot in stops(stage)]
+    assert slots == [1 + turn % count for turn in range(len(slots))]
+    assert len(slots) > 2 * count
+
+
 def test_status_tells_how_far_a_roll_is() -> None:
     stage = settled(4)
     stage.stubborn = frozenset({"web.2"})
