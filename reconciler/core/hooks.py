@@ -38,6 +38,8 @@ MAX_PIDS_TOLD: Final = 1000
 SPENT: Final = -1
 """Of a hook that left processes behind: its record must stay with them, its verdict is for no step any more."""
 
+_KEPT: Final = frozenset({"before_start", "before_spawn", "after_spawn"})
+"""Hooks whose verdict may stand while their step cannot be taken."""
 STOP_COMMAND: Final = "stop"
 RELOAD_COMMAND: Final = "reload"
 
@@ -276,11 +278,18 @@ def kill_when_due(plan: Plan, record: ProcessRecord, timeout_ns: int) -> None:
 
 
 def clean_up(plan: Plan) -> None:
-    """Clear away the records of hooks and commands that this pass had no use for."""
+    """Clear away the records of hooks and commands that this pass had no use for.
+
+    Where a verdict stands while something else is waited for, what its hook has left behind has its time, no more.
+    """
     helpers = plan.observed.helpers
     for slot in plan.look(sorted(plan.slots.among(helpers))):
-        for id in sorted(helpers[slot] - plan.used, key=str):
-            _clear_away(plan, id)
+        for id in sorted(helpers[slot] - plan.verdicts.keys(), key=str):
+            record = plan.observed.records[id]
+            if id not in plan.used:
+                _clear_away(plan, id)
+            elif id.role in _KEPT and isinstance(record.phase, Exited) and record.phase.survivors:
+                kill_when_due(plan, record, _longest_ns(plan, record))
 
 
 def _clear_away(plan: Plan, id: ProcessId) -> None:
@@ -292,11 +301,16 @@ def _clear_away(plan: Plan, id: ProcessId) -> None:
         else:
             clear(plan, record, LEFTOVER_TIMEOUT_NS)
     else:
-        hook = hook_of(plan, id.role)
-        timeout_ns = LEFTOVER_TIMEOUT_NS if hook is None else hook.timeout
+        timeout_ns = _longest_ns(plan, record)
         if id.role in PURPOSES:
             timeout_ns = 0  # of a probe nobody waits for the answer any more
         kill_when_due(plan, record, 0 if plan.world.shutting_down else timeout_ns)
+
+
+def _longest_ns(plan: Plan, record: ProcessRecord) -> int:
+    """Return how long a hook or command may go on, with all that it starts."""
+    hook = hook_of(plan, record.id.role)
+    return LEFTOVER_TIMEOUT_NS if hook is None else hook.timeout
 
 
 def _spawn(

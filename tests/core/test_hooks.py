@@ -9,7 +9,7 @@ from reconciler.model.action import Spawn
 from reconciler.model.intent import NO_INTENT, Intent, RequestedBy
 from reconciler.model.observation import IntentChanged, KeeperIntroduced, SignalAsked, SnapshotEnded
 from reconciler.model.process import LaunchError
-from reconciler.model.spec import BackoffSpec, HookSpec, HooksSpec, Spec, StopSpec
+from reconciler.model.spec import BackoffSpec, DependencySpec, HookSpec, HooksSpec, Spec, StopSpec
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, S, Stage, process, spec, watcher
 
@@ -156,6 +156,18 @@ def test_a_verdict_is_not_used_twice_though_what_its_hook_left_behind_lives_on()
     stage.survivors_gone("web:before_start").exit("web:before_start")
     assert stage.alive() == ["web.1", "web.2"]
     assert stage.spawned("before_start") == ["web:before_start"] * 2
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_a_hook_has_left_behind_is_killed_in_time_though_its_slot_waits(code: int) -> None:
+    hooks = HooksSpec(before_spawn=HookSpec(cmd=("check",), timeout=5 * S))
+    waits = watcher(hooks=hooks, depends_on={"db": DependencySpec("ready")})
+    stage = Stage().apply(spec(db=watcher(), web=waits)).wait(1)
+    stage.tell(IntentChanged("db", STOP.intent)).wait(1)
+    stage.exit("web.1:before_spawn", code, survivors=True).wait(60)
+    assert stage.signals()[1:] == [(6.0, "web.1:before_spawn", "KILL")]
+    stage.survivors_gone("web.1:before_spawn").wait(60)
+    assert stage.spawned("before_spawn") == ["web.1:before_spawn"]
 
 
 def test_after_spawn_is_told_the_pid_and_may_stop_the_process() -> None:
