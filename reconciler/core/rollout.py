@@ -121,16 +121,16 @@ def _chosen(
     mains, at_once = plan.slots.mains, plan.observed.intent.at_once
     if any(needs_handover(plan.world, name) for name in sockets_of(plan.spec)):
         return moving
+    waits = waiting_for_shared(plan) is not None  # old processes are worth more than none
     chosen = {
         slot: reason
         for slot, reason in moving.items()
         if mains[slot].memory.stopping_since_ns is not None
-        or (at_once and _by_restart_only(mains[slot], hashes[slot]))
+        or (waits and _is_in_the_way(plan, mains[slot]))
+        or (not waits and at_once and _by_restart_only(mains[slot], hashes[slot]))
     }
-    if waiting_for_shared(plan) is not None:  # old processes are worth more than none
-        return chosen | {
-            slot: reason for slot, reason in moving.items() if _is_in_the_way(plan, mains[slot])
-        }
+    if waits:
+        return chosen
     budget = desired.max_unavailable(plan.spec, plan.want) + spare - len(chosen.keys() - missing)
     may_go_on = not (plan.failed or plan.slots.failed_elsewhere)
     for slot in sorted(moving, key=lambda slot: _turn(mains[slot], moving[slot])):

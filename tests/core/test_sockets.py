@@ -78,6 +78,17 @@ def test_users_stay_while_the_new_port_is_taken() -> None:
     assert len(stage.signals()) == 1
 
 
+def test_users_of_a_socket_that_somebody_else_is_in_the_place_of_are_not_restarted_at_once() -> None:
+    stage = Stage().apply(spec({"http": listener(8000)}, web=WEB)).wait(5)
+    lost, stage.refused_ports = stage.sockets["http"], {8000}
+    refused = BindRefused("EADDRINUSE", "address in use", stage.now)
+    stage.tell(SocketChanged(replace(lost, phase=refused, held=lost.template)))
+    stage.tell(IntentChanged("web", restarted(NO_INTENT, None, at_once=True))).wait(30)
+    assert stage.signals() == []
+    stage.refused_ports = set()
+    assert len(stage.wait(6).signals()) == 1
+
+
 def test_a_tuning_change_touches_nobody() -> None:
     stage = Stage().apply(spec({"http": listener()}, web=WEB)).wait(5)
     stage.history.clear()
