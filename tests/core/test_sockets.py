@@ -78,7 +78,9 @@ def test_users_stay_while_the_new_port_is_taken() -> None:
     assert len(stage.signals()) == 1
 
 
-def test_users_of_a_socket_that_somebody_else_is_in_the_place_of_are_not_restarted_at_once() -> None:
+def test_users_of_a_socket_that_somebody_else_is_in_the_place_of_are_not_restarted_at_once() -> (
+    None
+):
     stage = Stage().apply(spec({"http": listener(8000)}, web=WEB)).wait(5)
     lost, stage.refused_ports = stage.sockets["http"], {8000}
     refused = BindRefused("EADDRINUSE", "address in use", stage.now)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from reconciler.core import (
     backoff,
+    brake,
     dependencies,
     desired,
     fold,
@@ -31,6 +32,7 @@ from reconciler.core import (
 )
 from reconciler.core import sockets as core_sockets
 from reconciler.core.stop_order import StopOrder
+from reconciler.core.template import same_template
 from reconciler.keeper import keeper as keeper_module
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.listeners import Listeners
@@ -40,7 +42,7 @@ from reconciler.keeper.succession import adoption
 from reconciler.keeper.succession.notes import INCARNATIONS, Notes
 from reconciler.model.action import Bind, Remember, Signal, Unbind
 from reconciler.model.observation import ClockSet, SnapshotEnded
-from reconciler.model.process import Exit, Exited, Memory
+from reconciler.model.process import Exit, Exited, Memory, Running
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
 
@@ -222,6 +224,43 @@ def _binds_early(original: Any) -> Any:
 def _rolls_when_one_is_missing(original: Any) -> Any:
     """A slot counts as serving whatever becomes of it."""
     return lambda plan, record: record is not None
+
+
+def _keeps_no_pause(original: Any) -> Any:
+    """A slot is done with as soon as its new process is ready."""
+    return rollout.is_available
+
+
+def _lets_one_more(original: Any) -> Any:
+    return lambda *args: original(*args) + 1
+
+
+def _frees_its_place_early(original: Any) -> Any:
+    """A slot counts as being replaced until its old process is dead."""
+    return lambda record: (
+        not isinstance(record.phase, Running)
+        or (record.memory.stopping_since_ns is not None and original(record))
+    )
+
+
+def _forgets_restarts(original: Any) -> Any:
+    """What was started before a restart is as good as what comes after it."""
+    return lambda plan, record, wanted: (
+        original(plan, record, wanted) and not same_template(record.template_hash, wanted)
+    )
+
+
+def _waits_for_no_hook(original: Any) -> Any:
+    """before_spawn is asked when the old process has gone."""
+
+    def before_replacement(plan: Any, record: Any, wanted: str, **how: Any) -> Any:
+        own = replace(plan.spec.hooks, before_spawn=None)
+        spec, plan.spec = plan.spec, replace(plan.spec, hooks=own)
+        found = original(plan, record, wanted, **how)
+        plan.spec = spec
+        return found
+
+    return before_replacement
 
 
 def _asks_hook_again(original: Any) -> Any:
@@ -542,6 +581,35 @@ BUGS: dict[str, Bug] = {
     # core
     "no backoff": Bug(backoff, "wait_ns", _always(0), 115),
     "a roll does not wait": Bug(rollout, "is_available", _rolls_when_one_is_missing, 165),
+    # rolls
+    "what has crashed does not count for a roll": Bug(rollout, "missing_slots", _always([]), 7),
+    "one more is replaced at a time than may be": Bug(
+        desired, "max_unavailable", _lets_one_more, 0
+    ),
+    "nobody is left alone after a replacement": Bug(rollout, "is_settled", _keeps_no_pause, 15),
+    "a roll goes on past what has failed": Bug(
+        rollout,
+        "_has_failed",
+        _always(False),
+        69,
+        "quick exits=0.2, rollout.max_unavailable=0.7, busy people=0.2",
+    ),
+    "one restart at once lets all later rolls be": Bug(
+        rollout, "_by_restart_only", _always(True), 26
+    ),
+    "restarts of what is up to date are forgotten": Bug(
+        rollout, "is_outdated", _forgets_restarts, 16
+    ),
+    "a process gives way before its hook has passed": Bug(
+        gates, "before_replacement", _waits_for_no_hook, 25
+    ),
+    "a process gives way though no socket is there": Bug(
+        rollout, "waiting_for_shared", _always(None), 10
+    ),
+    "nobody waits for a place": Bug(gates, "_place", _always(None), 82),
+    "a place is free before a successor is ready": Bug(
+        brake, "_is_being_replaced", _frees_its_place_early, 82
+    ),
     "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 162),
     "before_stop is skipped": Bug(services, "drive", _stops_before_hook, 5),
     "before_stop is not waited for": Bug(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from reconciler.model.address import InternetAddress
 from reconciler.model.spec import (
     ApplySpec,
+    DaemonSpec,
     GroupLimitsSpec,
     HookSpec,
     LimitsSpec,
@@ -131,6 +132,7 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
         "socket.blocking": lambda rng: False,
         "apply.confirm_after": lambda rng: rng.randrange(1, 8) * S,
         "apply.on_failure": lambda rng: rng.choice(("pause", "rollback", "keep")),
+        "daemon.max_concurrent_restarts": lambda rng: rng.choice((1, 1, 2)),
     }
     | {
         f"limits.{each.name}": lambda rng: rng.randrange(10)
@@ -140,6 +142,15 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
     | {"limits.cpu_affinity": lambda rng: (0,)}
 )
 """What else may be said, each by some seeds: the field, and how a value of it is found."""
+
+
+def _fields_of(cls: type, prefix: str) -> Iterator[str]:
+    for each in declared_fields(cls):
+        if isinstance(each.default, Struct):
+            yield from _fields_of(type(each.default), f"{prefix}{each.name}.")
+        else:
+            yield f"{prefix}{each.name}"
+
 
 MEANINGLESS: Final = {
     "on_demand": "no client comes to the sockets of the simulation",
@@ -175,6 +186,10 @@ MEANINGLESS: Final = {
         f"apply.{each}": "says when files are read and edits accepted, which is not simulated"
         for each in ("auto", "quiet_period", "max_removal")
     },
+    **dict.fromkeys(
+        {*_fields_of(DaemonSpec, "daemon.")} - VALUES.keys(),
+        "says how the manager itself runs, which is not simulated",
+    ),
 }
 """Fields that have no meaning in the simulation, each with the reason."""
 
@@ -199,7 +214,11 @@ NEEDS: Final = {
 LANGUAGE: Final = dict.fromkeys(VALUES, "people make use of this field") | ORDERS | NEEDS
 """What the seeds choose from, beside faults: the same table, so that a failing seed is made smaller by them, too."""
 NEWER: Final = (
-    *("rollout.max_unavailable", "rollout.pause", "schedule", "clock leaps"),
+    "rollout.max_unavailable",
+    "rollout.pause",
+    "schedule",
+    "clock leaps",
+    "daemon.max_concurrent_restarts",
     "rollout.max_surge",
 )
 """What came later: each is chosen by a die of its own, so that histories without it stay what they were."""
@@ -210,7 +229,7 @@ PLAIN_ORDERS: Final = frozenset(
 ALL_USES: Final = VALUES.keys() | ORDERS.keys() | PLAIN_ORDERS | {"cmd", "labels", "numprocesses"}
 """All that can occur in a history, as far as not every one begins with it."""
 
-Kind = Literal["watcher", "hook", "socket", "apply"]
+Kind = Literal["watcher", "hook", "socket", "apply", "daemon"]
 
 
 def all_fields() -> Iterator[str]:
@@ -222,16 +241,9 @@ def all_fields() -> Iterator[str]:
         (SecretSpec, "secret."),
         (SocketSpec, "socket."),
         (ApplySpec, "apply."),
+        (DaemonSpec, "daemon."),
     ):
         yield from _fields_of(cls, prefix)
-
-
-def _fields_of(cls: type, prefix: str) -> Iterator[str]:
-    for each in declared_fields(cls):
-        if isinstance(each.default, Struct):
-            yield from _fields_of(type(each.default), f"{prefix}{each.name}.")
-        else:
-            yield f"{prefix}{each.name}"
 
 
 def changed(spec: T, path: str, value: object) -> T:
@@ -252,7 +264,7 @@ def default(path: str) -> object:
 def kind_of(path: str) -> Kind:
     """Return of what a field is."""
     head = path.partition(".")[0]
-    return head if head in {"hook", "socket", "apply"} else "watcher"  # type: ignore[return-value]
+    return head if head in {"hook", "socket", "apply", "daemon"} else "watcher"  # type: ignore[return-value]
 
 
 def listener(port: int) -> SocketSpec:

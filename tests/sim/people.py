@@ -20,6 +20,7 @@ from reconciler.model.process import LaunchError
 from reconciler.model.revision import Trial
 from reconciler.model.spec import (
     ApplySpec,
+    DaemonSpec,
     DependencySpec,
     HookSpec,
     HooksSpec,
@@ -101,7 +102,10 @@ class People:
             watchers[name] = self._depending(name, self._new_watcher(name))
         own = {"own": replace(listener(7000), reuseport=True)} if self.has_own else {}
         apply = self._flavoured(ApplySpec(), "apply", "apply")
-        return Spec(apply=apply, sockets={"http": listener(8000), **own}, watchers=watchers)
+        daemon = self._flavoured(DaemonSpec(), "daemon", "daemon")
+        return Spec(
+            apply=apply, daemon=daemon, sockets={"http": listener(8000), **own}, watchers=watchers
+        )
 
     def _sockets_of(self, name: str) -> tuple[str, ...]:
         if name == "api" and self.has_own:
@@ -208,6 +212,10 @@ class People:
             self.edit(replace(spec, sockets=sockets))
         elif kind_of(path) == "apply":
             self.edit(replace(spec, apply=self._given(spec.apply, path, "", VALUES[path](rng))))
+        elif kind_of(path) == "daemon":
+            self._edit_all(
+                replace(spec, daemon=self._given(spec.daemon, path, "", VALUES[path](rng)))
+            )
         elif kind_of(path) == "watcher" and path != "stdin_socket":
             if self._is_senseless(old, path):
                 return
@@ -217,6 +225,15 @@ class People:
                 new = self._given(old, path, name, VALUES[path](rng))
             self._touch(name, upset=True)
             self.edit(replace(spec, watchers={**spec.watchers, name: new}))
+
+    def _edit_all(self, spec: Spec) -> None:
+        """Apply a spec with another command for all watchers but the bystander: they are replaced together."""
+        watchers = dict(spec.watchers)
+        for name in sorted(watchers.keys() - {"bystander"}):
+            self._touch(name)
+            self.versions[name] += 1
+            watchers[name] = replace(watchers[name], cmd=(name, f"v{self.versions[name]}"))
+        self.edit(replace(spec, watchers=watchers))
 
     def _touch_users(self, socket: str) -> None:
         for name, each in self.world.disk.spec.watchers.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.spec import ApplySpec, HookSpec, WatcherSpec
+from reconciler.model.spec import ApplySpec, DaemonSpec, HookSpec, WatcherSpec
 from tests.sim.__main__ import command_line, judged, minimal, noticed_by, play, verdict
 from tests.sim.bugs import BUGS, planted
 from tests.sim.checkers import INVARIANTS
@@ -142,7 +142,7 @@ def test_every_field_is_made_use_of_or_has_a_reason() -> None:
 def test_a_value_of_a_field_is_one_that_the_model_takes() -> None:
     rng = random.Random(1)
     wholes = {"watcher": WatcherSpec(cmd=("x",)), "hook": HookSpec(cmd=("x",))}
-    wholes |= {"socket": listener(1), "apply": ApplySpec()}
+    wholes |= {"socket": listener(1), "apply": ApplySpec(), "daemon": DaemonSpec()}
     for path, make in VALUES.items():
         kind = kind_of(path)
         value = next(
@@ -164,7 +164,7 @@ def test_a_failing_seed_keeps_only_the_faults_that_it_takes() -> None:
 
 
 def test_every_invariant_has_a_judge_or_says_who_judges_it() -> None:
-    assert list(INVARIANTS) == [f"I{number}" for number in range(1, 24)]
+    assert list(INVARIANTS) == [f"I{number}" for number in range(1, 29)]
     for place in INVARIANTS.values():
         path = place.partition(":")[0]
         assert not path.startswith("tests/") or (ROOT / path).exists(), path

@@ -94,6 +94,7 @@ class World:
         """By boot, name and incarnation."""
         self.actions: list[tuple[int, Action]] = []
         self.on_spawn: list[Callable[[ProcessId, int, Launch, Program], None]] = []
+        self.on_said: list[Callable[[Action], None]] = []
         self.on_heard: list[Callable[[KeeperObservation], None]] = []
         self.on_committed: list[Callable[[StoreAction], None]] = []
         self.on_settle: list[Callable[[], None]] = []
@@ -387,6 +388,8 @@ class World:
 
     def said(self, action: Action) -> None:
         self.actions.append((self.kernel.now, action))
+        for check in self.on_said:
+            check(action)
         self.trace(f"{type(action).__name__} {getattr(action, 'id', getattr(action, 'name', ''))}")
 
     def heard(self, observations: Sequence[KeeperObservation]) -> None:

@@ -1,8 +1,8 @@
 """Judges of a history: they look at the machine, the disk and what was asked, never at the core's reasons.
 
-`facts` keeps what several of them need; `starts`, `hooks`, `ends`, `serving`, `language` and `schedules` watch every
-instant, `rest` looks when the faults have stopped. `INVARIANTS` says which judge holds which invariant, and where
-those are held that concern no room of the simulation.
+`facts` keeps what several of them need; `starts`, `hooks`, `ends`, `serving`, `rollout`, `language` and `schedules`
+watch every instant, `rest` looks when the faults have stopped. `INVARIANTS` says which judge holds which invariant, and
+where those are held that concern no room of the simulation.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tests.sim.checkers.hooks import Hooks
 from tests.sim.checkers.language import Language
 from tests.sim.checkers.needs import Needs
 from tests.sim.checkers.rest import Rest
+from tests.sim.checkers.rollout import Rollout
 from tests.sim.checkers.schedules import Schedules
 from tests.sim.checkers.serving import Serving
 from tests.sim.checkers.starts import Starts
@@ -35,7 +36,7 @@ INVARIANTS: Final = {
     "I10": "Serving._bystanders_live_on",
     "I11": "Ends._kill_is_allowed, Ends._kill_comes",
     "I12": "Serving._socket_stays",
-    "I13": "Ends._roll_keeps_serving",
+    "I13": "Rollout._others_serve",
     "I14": "tests/controller/specs/test_files.py: reading files is not simulated",
     "I15": "Serving._handles_are_bounded, Rest.end",
     "I16": "tests/controller/api/test_server.py: the control socket is not simulated",
@@ -46,6 +47,11 @@ INVARIANTS: Final = {
     "I21": "Needs.spawned",
     "I22": "Needs.ended",
     "I23": "Schedules",
+    "I24": "Rollout._others_serve",
+    "I25": "Rollout._stops_at_failure",
+    "I26": "Rollout._brake_holds",
+    "I27": "Rollout._successor_could_start",
+    "I28": "Rollout.end",
 }
 
 
@@ -57,6 +63,7 @@ class Checkers:
         self.starts, self.hooks = Starts(facts), Hooks(facts)
         self.needs = Needs(facts)
         self.ends, self.serving, self.rest = Ends(facts), Serving(facts), Rest(facts, self.needs)
+        self.rollout = Rollout(facts, self.needs)
         self.language, self.schedules = Language(facts), Schedules(facts)
         world.on_power_loss.append(self.serving.forget)
 
@@ -64,5 +71,6 @@ class Checkers:
         """Judge the world at rest, and after it was asked to end."""
         self.ends.end()
         self.language.end()
+        self.rollout.end()
         self.rest.end()
         self.needs.ended()

@@ -14,13 +14,10 @@ if TYPE_CHECKING:
     from reconciler.model.action import StoreAction
     from reconciler.model.job import Run
     from reconciler.model.observation import KeeperObservation
-    from reconciler.model.spec import RolloutSpec
     from tests.contract.fake_kernel import Process
     from tests.sim.checkers.facts import Facts
     from tests.sim.machine import Death, Hit
 
-SETTLED_NS = S
-"""A process counts as serving when it has lived this long."""
 PROMPT_NS = 5 * S
 """In which time a manager that nothing disturbs does what is due."""
 Key = tuple[int, ProcessId, int]
@@ -28,7 +25,7 @@ Key = tuple[int, ProcessId, int]
 
 
 class Ends:
-    """I3, I5, I11, I13."""
+    """I3, I5, I11."""
 
     def __init__(self, facts: Facts) -> None:
         self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
@@ -193,7 +190,6 @@ class Ends:
                 if hit.signal == "KILL":
                     self._kill_is_allowed(hit)
                 elif hit.signal in ASKING and hit.process.born not in self.waiting:
-                    self._roll_keeps_serving(hit)
                     if hit.process.ended is None:
                         self.waiting[hit.process.born] = hit.process
         self._seen_hits = len(self.kernel.hits)
@@ -248,49 +244,3 @@ class Ends:
             longest = max(self.world.people.timeouts_ns[process.id.owner])
             due = max(self.facts.asked_ns[born] + longest, quiet_since) + PROMPT_NS
             assert self.kernel.now <= due, f"{process.id} was asked to end, did not, and lives on"
-
-    def _roll_keeps_serving(self, hit: Hit) -> None:
-        """I13: a slot that serves is stopped for a roll only while no more others are missing than may be."""
-        process, now = hit.process, hit.at_ns
-        owner, born = process.id.owner, self.facts.born_ns[process.born]
-        wants = self.facts.wants(owner)
-        spec = self.world.disk.spec.watchers.get(owner)
-        upset = self.world.people.upset_ns.get(owner, 0)
-        hooked = self.facts.has_hook(
-            owner, "after_spawn", "after_start", "before_signal", "before_stop"
-        )
-        if not self.facts.has_record(process) or self.facts.is_in_the_way(process):
-            return
-        if self.facts.may_rest(owner):
-            return
-        if spec is None or spec.is_job or hooked or process.id.slot > min(wants) or born <= upset:
-            return
-        if now - born < SETTLED_NS:
-            return  # it does not count as serving itself
-        missing = []
-        serving = {
-            p.id.slot
-            for p in self.facts.leaders(owner)
-            if p.born == process.born
-            or (
-                p.born not in self.facts.asked_ns and now - self.facts.born_ns[p.born] >= SETTLED_NS
-            )
-        }
-        for slot in range(1, min(wants) + 1):
-            # A death while the machine stood still is news at the end of that.
-            died = max(self.facts.died_ns.get(ProcessId(owner, slot), -1), self.world.disturbed_ns)
-            if slot not in serving and now - died > self.world.leeway_ns:
-                missing.append(slot)
-        beyond = len([slot for slot in serving if slot > max(wants)])
-        most = _most_unavailable(spec.rollout, min(wants)) + beyond
-        assert len(missing) < most, (
-            f"{process.id} is stopped for a roll while {missing} are missing"
-        )
-
-
-def _most_unavailable(rollout: RolloutSpec, slots: int) -> int:
-    """Return how many slots may be missing for a roll; with `max_surge` none need be."""
-    asked, least = rollout.max_unavailable, int(not rollout.max_surge)
-    if asked is None:
-        return least
-    return asked if isinstance(asked, int) else max(least, int(asked.rstrip("%")) * slots // 100)

@@ -101,12 +101,12 @@ class Facts:
             want = self._want_now(name)
             for noted, count in (
                 (self._wants[name], want),
-                (self._most[name], want + self._beyond(name, want)),
+                (self._most[name], want + self.beyond(name, want)),
             ):
                 if not noted or noted[-1][1] != count:
                     noted.append((now, count))
 
-    def _beyond(self, name: str, want: int) -> int:
+    def beyond(self, name: str, want: int) -> int:
         """Return how many more may run while those that are wanted are replaced."""
         spec = self.world.disk.spec.watchers.get(name)
         surge = spec.rollout.max_surge if spec is not None and want else 0

@@ -30,7 +30,8 @@ class Rest:
         records = set(self.world.keeper.processes.by_id)
         # The verdict on a start stays until all of it has come about: what was given up may be tried again.
         over = {i for i in records if i.role != "main"}
-        begun = {i for i in over if i.role in {"before_start", "after_spawn", "after_start"}}
+        gates = {"before_start", "before_spawn", "after_spawn", "after_start"}
+        begun = {i for i in over if i.role in gates}
         over -= {i for i in begun if self.facts.may_rest(i.owner) or self._waits(i.owner)}
         assert not over, f"left over: {over}"
         outputs = self.kernel.open_outputs()
