@@ -25,6 +25,7 @@ from reconciler.core import (
     settings,
     standing,
     stopping,
+    surge,
     template,
     timetable,
     verdict,
@@ -233,6 +234,20 @@ def _keeps_no_pause(original: Any) -> Any:
 
 def _lets_one_more(original: Any) -> Any:
     return lambda *args: original(*args) + 1
+
+
+def _counts_those_to_come(original: Any) -> Any:
+    """A slot beyond those wanted counts from its start on."""
+    return lambda plan, base_hash: sum(slot in plan.slots.mains for slot in surge.beyond(plan))
+
+
+def _lets_them_go_early(original: Any) -> Any:
+    """A slot beyond those wanted goes with the last one that has been asked to end."""
+
+    def next_slots(plan: Any, roll: Any, *rest: Any) -> Any:
+        return original(plan, roll, *rest) if roll.put_off else {}
+
+    return next_slots
 
 
 def _frees_its_place_early(original: Any) -> Any:
@@ -606,6 +621,11 @@ BUGS: dict[str, Bug] = {
     "a process gives way though no socket is there": Bug(
         rollout, "waiting_for_shared", _always(None), 10
     ),
+    "those beyond count before they serve": Bug(surge, "serving", _counts_those_to_come, 26),
+    "those beyond go before the last is replaced": Bug(
+        surge, "next_slots", _lets_them_go_early, 18
+    ),
+    "one more than may be runs beside those wanted": Bug(desired, "max_surge", _lets_one_more, 0),
     "nobody waits for a place": Bug(gates, "_place", _always(None), 82),
     "a place is free before a successor is ready": Bug(
         brake, "_is_being_replaced", _frees_its_place_early, 82

@@ -227,7 +227,7 @@ class Rollout:
         serving = [each for each in beyond if each != id and not self._why_missing(each, spec)]
         most = _most_unavailable(spec.rollout, want) + len(serving)
         assert len(missing) + (id.slot <= want) <= most, (
-            f"{id} is stopped for a roll while {', '.join(missing)}"
+            f"{id} is stopped for a roll while {', '.join(missing) or 'nobody serves in its place'}"
         )
 
     def _others(self, id: ProcessId) -> Iterator[ProcessId]:
