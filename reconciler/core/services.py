@@ -72,6 +72,8 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll, reason: str 
     if record is None or isinstance(record.phase, Exited):
         _bring_back(plan, slot, wanted_hash, record)
         return
+    if record.memory.stopping_since_ns is not None:  # whether or not it would be replaced by now
+        hooks.keep(plan, "before_spawn", slot, record.incarnation)
     is_failure = reason == "unhealthy"
     if reason not in {None, "idle"} and not _may_be_replaced(
         plan, record, wanted_hash, waits_for_place=not (roll.is_at_once or is_failure)
@@ -95,7 +97,6 @@ def _may_be_replaced(
     """Tell whether a successor could start: what it has to wait for, it waits for while the old one serves."""
     slot = record.id.slot
     if record.memory.stopping_since_ns is not None:
-        hooks.keep(plan, "before_spawn", slot, record.incarnation)
         return True
     held = gates.before_replacement(plan, record, wanted_hash, waits_for_place=waits_for_place)
     if held is not None:

@@ -158,6 +158,18 @@ def test_a_verdict_is_not_used_twice_though_what_its_hook_left_behind_lives_on()
     assert stage.spawned("before_start") == ["web:before_start"] * 2
 
 
+def test_a_verdict_stands_while_the_process_ends_though_it_would_not_be_replaced_any_more() -> None:
+    hooks = HooksSpec(before_spawn=HOOK)
+    old = spec(web=watcher(hooks=hooks))
+    stage = Stage().apply(old).exit("web.1:before_spawn").wait(5)
+    stage.stubborn = frozenset({"web.1"})
+    stage.apply(spec(web=watcher(cmd=("new",), hooks=hooks))).exit("web.1:before_spawn").wait(1)
+    assert stage.signals() == [(5.0, "web.1", "TERM")]
+    stage.apply(old).wait(60)
+    assert stage.alive() == ["web.1"]
+    assert stage.spawned("before_spawn") == ["web.1:before_spawn"] * 2
+
+
 @pytest.mark.parametrize("code", [0, 1])
 def test_what_a_hook_has_left_behind_is_killed_in_time_though_its_slot_waits(code: int) -> None:
     hooks = HooksSpec(before_spawn=HookSpec(cmd=("check",), timeout=5 * S))
