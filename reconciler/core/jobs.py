@@ -36,10 +36,11 @@ def plan_job(plan: Plan, base_hash: str) -> None:
     """Take the next step with a one-shot job."""
     if _begin_generation(plan, base_hash) or timetable.fire_if_due(plan, base_hash):
         return
-    plan.whole = timetable.trouble(plan)
+    plan.whole, count = timetable.trouble(plan), desired.count(plan.spec, plan.observed.intent)
     for slot in plan.take_steps(_slots(plan)):
         is_due = _keep_slot(plan, slot)
-        plan.conditions[slot] = _condition(plan, slot, is_due=is_due)
+        found = _condition(plan, slot, is_due=is_due)
+        plan.conditions[slot] = replace(found, surplus=True) if slot > count else found
         if not is_due:
             ends.see_run(plan, slot)
     if not plan.unreached:

@@ -36,6 +36,8 @@ class SlotCondition(Struct, frozen=True):
     ready: bool = False
     stuck: bool = False
     """It waits for another watcher, which does not come to what is waited for by itself."""
+    surplus: bool = False
+    """It is beyond those that a job has by now: what its run has come to counts for nobody who waits for the job."""
 
 
 BEING_STARTED: Final = SlotCondition("Starting", "is being started")

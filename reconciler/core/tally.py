@@ -36,11 +36,11 @@ class Tally:
         """Take what a slot does now in place of what it did."""
         if before is after:
             return
-        if before is not None:
+        if before is not None and not before.surplus:
             self._count(before, -1)
             self._failed.pop(slot, None)
             self._stuck.pop(slot, None)
-        if after is not None:
+        if after is not None and not after.surplus:
             self._count(after, 1)
             if after.stuck:
                 self._stuck[slot] = after.note

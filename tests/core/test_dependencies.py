@@ -190,6 +190,17 @@ def test_a_chain_starts_one_after_the_other_and_branches_side_by_side() -> None:
     assert starts == [(0, "a.1"), (1, "b.1"), (1, "c.1"), (2, "d.1")]
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_runs_of_a_job_that_was_scaled_down_have_come_to_does_not_count(code: int) -> None:
+    web = watcher(depends_on=on("completed", "a"))
+    stage = Stage().apply(spec(a=job(numprocesses=3), web=web))
+    stage.exit("a.2", code).exit("a.3", code)
+    stage.tell(IntentChanged("a", scaled(NO_INTENT, ALICE, 1))).wait(60)
+    assert stage.alive() == ["a.1"]
+    stage.exit("a.1", 1)
+    assert stage.alive() == ["web.1"]
+
+
 # ---- what does not come by itself ---------------------------------------------------------------------
 
 
