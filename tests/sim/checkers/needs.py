@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from reconciler.model.action import RecordRun
 from reconciler.model.units import SECOND_NS as S
 from tests.sim.programs import ASKING
 
 if TYPE_CHECKING:
+    from reconciler.model.action import StoreAction
+    from reconciler.model.job import Run
     from reconciler.model.process import Launch, ProcessId
     from reconciler.model.spec import WatcherSpec
     from tests.contract.fake_kernel import Process, Program
@@ -36,12 +39,15 @@ class Needs:
         self._generation: dict[str, int] = {}
         self._met_generation: dict[tuple[str, str], int] = {}
         """The newest generation of a job in which a condition was met."""
+        self._vetoed: dict[str, dict[int, Run]] = {}
+        """Rows of runs that began with a veto: it is as good as on the disk, for a next controller hears it, too."""
         self._revision = self._seen_hits = 0
         if self.world.people.needs is None:
             return
         self.world.on_instant.append(self.instant)
         self.world.on_spawn.append(self.spawned)
-        self.world.on_power_loss.append(self._met_ns.clear)
+        self.world.on_decided.append(self.decided)
+        self.world.on_power_loss += [self._met_ns.clear, self._vetoed.clear]
         self.world.on_keeper_death.append(self.instant)
 
     def instant(self) -> None:
@@ -51,12 +57,21 @@ class Needs:
                 self._gives_way_in_time(hit.process)
         self._seen_hits = len(self.kernel.hits)
         for name in self.world.disk.spec.watchers:
-            for condition in ("started", "ready", "succeeded", "completed"):
-                if self.is_met(name, condition):
-                    self._met_ns[name, condition] = self.kernel.now
-                    newest = self.world.disk.generations.get(name)
-                    number = 0 if newest is None else newest.number
-                    self._met_generation[name, condition] = number
+            self._note_conditions(name)
+
+    def _note_conditions(self, name: str) -> None:
+        for condition in ("started", "ready", "succeeded", "completed"):
+            if self.is_met(name, condition):
+                self._met_ns[name, condition] = self.kernel.now
+                newest = self.world.disk.generations.get(name)
+                number = 0 if newest is None else newest.number
+                self._met_generation[name, condition] = number
+
+    def decided(self, action: StoreAction) -> None:
+        if isinstance(action, RecordRun) and action.run.outcome == "vetoed":
+            self._vetoed.setdefault(action.watcher, {})[action.run.slot] = action.run
+            if action.watcher in self.world.disk.spec.watchers:
+                self._note_conditions(action.watcher)
 
     def _note_edits(self) -> None:
         disk = self.world.disk
@@ -82,7 +97,11 @@ class Needs:
             want = spec.numprocesses if scale is None else scale
         slots = range(1, want + 1)
         if spec.is_job:
-            runs = self.world.disk.runs.get(name, {})
+            runs = {**self.world.disk.runs.get(name, {})}
+            if condition == "started":
+                for slot, run in self._vetoed.get(name, {}).items():
+                    if slot not in runs or runs[slot].generation < run.generation:
+                        runs[slot] = run
             newest = self.world.disk.generations.get(name)
             rows = [runs.get(slot) for slot in slots]
             if newest is None or not slots or None in rows:
