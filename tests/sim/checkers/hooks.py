@@ -121,9 +121,15 @@ class Hooks:
         ):  # nobody is told how a hook ended that began under a former keeper
             begun = self.passed_begun_ns.get(id, 0)
             known &= all(end <= begun for _, end in self.world.unwatched)
-        if self._is_of_another_generation(id):
+        if self._is_of_another_generation(id) or self._may_have_lapsed(id.owner):
             return
         assert not known or passed <= taken, f"{id} runs again though it has passed"
+
+    def _may_have_lapsed(self, name: str) -> bool:
+        """Tell whether a process is to be replaced with one of a dependency, and not while that itself goes again."""
+        spec = self.world.disk.spec.watchers.get(name)
+        needed = () if spec is None else spec.dependencies.values()
+        return any(each.on_restart == "restart" for each in needed)
 
     def _is_of_another_generation(self, id: ProcessId) -> bool:
         """Tell whether a hook is asked for a newer generation of a job than it has passed for.

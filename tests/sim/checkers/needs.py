@@ -39,15 +39,15 @@ class Needs:
         self._generation: dict[str, int] = {}
         self._met_generation: dict[tuple[str, str], int] = {}
         """The newest generation of a job in which a condition was met."""
-        self._vetoed: dict[str, dict[int, Run]] = {}
-        """Rows of runs that began with a veto: it is as good as on the disk, for a next controller hears it, too."""
+        self._closed: dict[str, dict[int, Run]] = {}
+        """Rows of runs that ended before they began: as good as on the disk, a next controller comes to the same."""
         self._revision = self._seen_hits = 0
         if self.world.people.needs is None:
             return
         self.world.on_instant.append(self.instant)
         self.world.on_spawn.append(self.spawned)
         self.world.on_decided.append(self.decided)
-        self.world.on_power_loss += [self._met_ns.clear, self._vetoed.clear]
+        self.world.on_power_loss += [self._met_ns.clear, self._closed.clear]
         self.world.on_keeper_death.append(self.instant)
 
     def instant(self) -> None:
@@ -68,8 +68,10 @@ class Needs:
                 self._met_generation[name, condition] = number
 
     def decided(self, action: StoreAction) -> None:
-        if isinstance(action, RecordRun) and action.run.outcome == "vetoed":
-            self._vetoed.setdefault(action.watcher, {})[action.run.slot] = action.run
+        if not isinstance(action, RecordRun):
+            return
+        if action.run.outcome in {"vetoed", "stopped"} and action.run.pid is None:
+            self._closed.setdefault(action.watcher, {})[action.run.slot] = action.run
             if action.watcher in self.world.disk.spec.watchers:
                 self._note_conditions(action.watcher)
 
@@ -99,7 +101,7 @@ class Needs:
         if spec.is_job:
             runs = {**self.world.disk.runs.get(name, {})}
             if condition == "started":
-                for slot, run in self._vetoed.get(name, {}).items():
+                for slot, run in self._closed.get(name, {}).items():
                     if slot not in runs or runs[slot].generation < run.generation:
                         runs[slot] = run
             newest = self.world.disk.generations.get(name)
