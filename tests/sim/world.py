@@ -131,7 +131,7 @@ class World:
             self._advance(self.kernel.now + length_ns)
             for check in self.on_settle:
                 check()
-            self.people.settle()
+        self.people.settle()  # also what a revision that is rolled back would bring again
         self._advance(self.kernel.now + CALM_NS)
 
     def _restless_ns(self) -> int:

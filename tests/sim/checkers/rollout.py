@@ -306,6 +306,9 @@ class Rollout:
         That all that runs is as the spec says is judged in `Rest` and `Language`.
         """
         self._note_restarts()
+        trial = self.world.disk.trial
+        if trial is not None and trial.outcome == "paused":
+            return  # who runs as before that stays so
         for id, record in self.told.items():
             spec = self.world.disk.spec.watchers.get(id.owner)
             if spec is None or spec.is_job or not isinstance(record.phase, Running):
