@@ -586,7 +586,7 @@ BUGS: dict[str, Bug] = {
     ),
     "the scope is always the tree": Bug(Orphans, "survivors", _always_tree, 11),
     "limits are left out": Bug(template, "_limits", _always({}), 1),
-    "an order to stop is never over": Bug(watchers, "_words_end", _always(False), 8),
+    "an order to stop is never over": Bug(watchers, "_words_end", _always(False), 4),
     "autostart is always on": Bug(
         desired,
         "wanted",
@@ -610,7 +610,7 @@ BUGS: dict[str, Bug] = {
         "quick exits=0.2, rollout.max_unavailable=0.7, busy people=0.2",
     ),
     "one restart at once lets all later rolls be": Bug(
-        rollout, "_by_restart_only", _always(True), 26
+        rollout, "_by_restart_only", _always(True), 30
     ),
     "restarts of what is up to date are forgotten": Bug(
         rollout, "is_outdated", _forgets_restarts, 16
@@ -619,7 +619,7 @@ BUGS: dict[str, Bug] = {
         gates, "before_replacement", _waits_for_no_hook, 25
     ),
     "a process gives way though no socket is there": Bug(
-        rollout, "waiting_for_shared", _always(None), 10
+        rollout, "waiting_for_shared", _always(None), 1
     ),
     "those beyond count before they serve": Bug(surge, "serving", _counts_those_to_come, 26),
     "those beyond go before the last is replaced": Bug(
@@ -633,7 +633,7 @@ BUGS: dict[str, Bug] = {
     "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 162),
     "before_stop is skipped": Bug(services, "drive", _stops_before_hook, 5),
     "before_stop is not waited for": Bug(
-        services, "_may_stop_whole", lambda f: lambda *of: f(*of) or not of[0].waits_to_stop, 26
+        services, "_may_stop_whole", lambda f: lambda *of: f(*of) or not of[0].waits_to_stop, 6
     ),
     "after_stop comes early": Bug(services, "_stop_whole", _after_stop_early, 4),
     "every run succeeds": Bug(jobs, "outcome_of", _outcome_by_hope, 0),
@@ -652,7 +652,7 @@ BUGS: dict[str, Bug] = {
     # dependencies
     "nobody waits for others": Bug(dependencies, "held", _always(None), 12),
     "who waits is not told that its dependency is there": Bug(
-        picture.Picture, "note_standing", _tells_nobody, 19
+        picture.Picture, "note_standing", _tells_nobody, 12
     ),
     "a process gives way before its successor could start": Bug(
         gates, "before_replacement", _always(None), 20
@@ -682,7 +682,7 @@ BUGS: dict[str, Bug] = {
         adoption.Inheritance, "_about_to_be", _always((0, 0)), 43
     ),
     # new code
-    "new code counts anew": Bug(Notes, "whole", _hands_over_no_count, 68),
+    "new code counts anew": Bug(Notes, "whole", _hands_over_no_count, 40),
     "new code is not told of the dead": Bug(Notes, "whole", _hands_over_no_dead, 63),
     # keeper
     "the old socket is closed first": Bug(Listeners, "bind", _unbinds_first, 10),
@@ -716,7 +716,7 @@ BUGS: dict[str, Bug] = {
     "sockets are never retried": Bug(
         core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 2
     ),
-    "surplus slots stay": Bug(services, "_drop_slot", _always(None), 4),
+    "surplus slots stay": Bug(services, "_drop_slot", _always(None), 8),
     "outdated slots stay": Bug(rollout, "why_stale", _always(None), 0),
     "leftover hooks stay": Bug(watchers, "clean_up", _always(None), 0),
     "a job's hooks are forgotten before its row is written": Bug(
@@ -797,12 +797,12 @@ BUGS: dict[str, Bug] = {
         timetable,
         "_begun",
         _counts_the_hold,
-        3,
-        "exits=0.6, hook vetoes=0.05, hook errors=0.05, hanging hooks=0.2, slow link=0.6, "
-        "slow disk=0.6, full disk=0.05, late output=0.6, other processes=0.6, group=0.3, "
-        "backoff.initial=0.3, backoff.max=0.7, stop.cmd=0.3, logs.max_size=0.7, "
-        "limits.fsize=0.7, limits.memlock=0.7, limits.stack=0.3, rollout.max_unavailable=0.3, "
-        "schedule=0.3",
+        343,
+        "exits=0.6, unkillable=0.2, exec errors=0.2, shortages=0.05, few pids=0.6, hook vetoes=0.05, "
+        "hook errors=0.05, hanging hooks=0.2, untold exits=0.05, slow link=0.6, slow disk=0.6, "
+        "full disk=0.05, late output=0.6, other processes=0.6, group=0.3, backoff.initial=0.3, "
+        "backoff.max=0.7, stop.cmd=0.3, logs.max_size=0.7, limits.fsize=0.7, limits.memlock=0.7, "
+        "limits.stack=0.3, rollout.max_unavailable=0.3, schedule=0.3",
     ),
     "a new controller begins a schedule anew": Bug(
         fold,
