@@ -122,7 +122,7 @@ def _fired(name: str, new: Spec, observed: WatcherObserved, facts: Facts) -> tup
     if spec.waits_for_schedule:
         return ()
     base_hash = _job_hash(spec, new, observed)
-    due = generations.due_slots(spec, observed, base_hash, facts)
+    due = generations.due_slots(name, spec, observed, base_hash, facts)
     running = ((slot, observed.records[ProcessId(name, slot)]) for slot in observed.running)
     # What was started while it was a service counts as the run.
     counted = {

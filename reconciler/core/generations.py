@@ -11,16 +11,18 @@ from reconciler.core import desired
 from reconciler.core.template import same_files, same_spec, same_template
 from reconciler.model.job import Generation, Instant, Job, Outcome, Trigger
 from reconciler.model.observed import Facts, WatcherObserved
+from reconciler.model.process import MAIN
 from reconciler.model.spec import Overlap, WatcherSpec
 from reconciler.model.value import Struct, replace
 
 
 def due_trigger(
-    spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
+    name: str, spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
 ) -> Trigger | None:
     """Return what beside the schedule calls for a new generation now, if anything does.
 
-    Without `autostart` only operators do.
+    Without `autostart` only operators do. A job that `--exit-with` names is fired by each manager: whose runs had
+    ended before would never end it.
     """
     job, hold = observed.job, observed.intent.hold
     if not job.known or not (spec.autostart or hold == "started") or hold == "stopped":
@@ -41,7 +43,15 @@ def due_trigger(
         return "boot"
     if last.keeper_id != facts.keeper_id and "daemon_start" in spec.rerun_on:
         return "daemon_start"
+    if last.keeper_id != facts.keeper_id and name in facts.exit_with:
+        return None if _has_process(observed, last) else "daemon_start"
     return None
+
+
+def _has_process(observed: WatcherObserved, generation: Generation) -> bool:
+    """Tell whether a process of a generation is known: one that was adopted ends under this manager."""
+    mains = (record for id, record in observed.records.items() if id.role == MAIN)
+    return any(record.memory.generation == generation.number for record in mains)
 
 
 def why_not_fired(name: str, spec: WatcherSpec, observed: WatcherObserved, base_hash: str) -> str:
@@ -139,11 +149,11 @@ def to_fire(
 
 
 def due_slots(
-    spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
+    name: str, spec: WatcherSpec, observed: WatcherObserved, base_hash: str, facts: Facts
 ) -> tuple[int, ...]:
     """Return the slots that are fired by themselves as soon as their gates are open and they are free."""
     want = desired.wanted(spec, observed.intent)
-    if due_trigger(spec, observed, base_hash, facts) is not None:
+    if due_trigger(name, spec, observed, base_hash, facts) is not None:
         return tuple(range(1, want + 1))
     return tuple(to_fire(spec, observed.job, want))
 

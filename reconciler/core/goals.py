@@ -149,7 +149,9 @@ def _ended(goal: Goal, it: Subject) -> Judged:
 def _of_generation(number: int, it: Subject) -> list[int]:
     """Return the slots that a generation has fired or is about to fire."""
     runs, spec = it.observed.job.runs, it.spec
-    due = () if spec is None else generations.due_slots(spec, it.observed, it.base_hash, it.facts)
+    due: tuple[int, ...] = ()
+    if spec is not None:
+        due = generations.due_slots(it.name, spec, it.observed, it.base_hash, it.facts)
     return sorted({slot for slot, run in runs.items() if run.generation >= number} | {*due})
 
 

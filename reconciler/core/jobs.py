@@ -62,7 +62,7 @@ def _slots(plan: Plan) -> list[int]:
 def _begin_generation(plan: Plan, base_hash: str) -> bool:
     """Write down a new generation when something calls for one, and what it is made of is known."""
     job, want, facts = plan.observed.job, plan.want, plan.world.facts
-    trigger = generations.due_trigger(plan.spec, plan.observed, base_hash, facts)
+    trigger = generations.due_trigger(plan.name, plan.spec, plan.observed, base_hash, facts)
     wanted = plan.slots.desired(want)
     lost = generations.lost_slots(plan.spec, job, want, wanted)
     former = [s for s, record in plan.slots.mains.items() if _is_of_service(plan, record)]

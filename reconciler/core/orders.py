@@ -75,7 +75,7 @@ class Subject(Struct, frozen=True):
     def due_slots(self, intent: Intent) -> tuple[int, ...]:
         """Return the slots of a job that are fired by themselves under an intent."""
         observed = replace(self.observed, intent=intent)
-        return generations.due_slots(self.named, observed, self.base_hash, self.facts)
+        return generations.due_slots(self.name, self.named, observed, self.base_hash, self.facts)
 
     def in_state(self, *states: str) -> tuple[SlotStatus, ...]:
         """Return the slots in one of some states, of those that are meant."""
@@ -239,7 +239,8 @@ def _next_number(it: Subject) -> int:
     job, spec = it.observed.job, it.named
     lifted = replace(it.observed, intent=replace(it.observed.intent, hold=None))
     number = job.generation.number if job.generation is not None else 0
-    return number + (generations.due_trigger(spec, lifted, it.base_hash, it.facts) is not None)
+    due = generations.due_trigger(it.name, spec, lifted, it.base_hash, it.facts)
+    return number + (due is not None)
 
 
 def _of_present_run(it: Subject, slots: tuple[int, ...]) -> Goal:

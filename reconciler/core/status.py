@@ -343,7 +343,8 @@ def _as_desired(view: _View, slots: tuple[SlotStatus, ...], state: WatcherState)
     if not plan.want:
         return plan.slots.any_main() is None and not plan.retired
     if plan.spec.is_job:
-        due = generations.due_trigger(plan.spec, plan.observed, view.base_hash, plan.world.facts)
+        facts, base_hash = plan.world.facts, view.base_hash
+        due = generations.due_trigger(plan.name, plan.spec, plan.observed, base_hash, facts)
         return due is None and plan.whole is None and all(slot.as_desired for slot in slots)
     return (
         state in CALM

@@ -74,7 +74,7 @@ def changed(
         if spec.waits_for_schedule:
             continue
         if spec.is_job:
-            due = generations.due_slots(spec, known, run_hash(spec, new.sockets), facts)
+            due = generations.due_slots(name, spec, known, run_hash(spec, new.sockets), facts)
             if due:
                 found[name] = due[0]
             continue

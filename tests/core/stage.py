@@ -149,7 +149,8 @@ class Stage:
         """Why no instants can be worked out just now."""
         self.timetables: dict[str, Timetable] = {}
         self._incarnation = 0
-        self.reconciler = Reconciler(FACTS)
+        self.facts = FACTS
+        self.reconciler = Reconciler(self.facts)
         self.last: Step = Step((), None, frozenset(), ())
         self._begun = False
 
@@ -190,7 +191,7 @@ class Stage:
 
     def new_controller(self, wanted: Spec, jobs: Sequence[Observation] = ()) -> Stage:
         """Replace the controller: it knows what the store and the keeper's snapshot say."""
-        self.reconciler, self.probing = Reconciler(FACTS), {}
+        self.reconciler, self.probing = Reconciler(self.facts), {}
         self.knows_wall = False
         records = [RecordChanged(record) for record in self.records.values()]
         bound = [SocketChanged(record) for record in self.sockets.values()]

@@ -68,11 +68,48 @@ def test_the_end_of_a_service_is_the_end_of_all_as_its_fields_say(
 def test_a_watcher_that_was_named_at_the_start_ends_all_like_one_that_says_so() -> None:
     for build, code in ((watcher, 0), (job, 7)):
         stage = Stage()
-        stage.reconciler = Reconciler(replace(FACTS, exit_with=("app",)))
+        stage.facts = replace(FACTS, exit_with=("app",))
+        stage.reconciler = Reconciler(stage.facts)
         stage.apply(spec(web=watcher(), app=build())).wait(5).exit("web.1", 3).exit("app.1", code)
         assert end(stage) == code
         told = next(each.message for each in stage.events if each.type == "manager.stopping")
         assert "and --exit-with names it: everything is stopped" in told
+
+
+def under_next_manager(former: Stage, *, adopts: bool) -> Stage:
+    """Return a stage whose keeper is another one, with what the store knows, and the processes if it adopts them."""
+    stage = Stage()
+    stage.facts, stage.revision = replace(FACTS, exit_with=("app",)), 1
+    stage.records = former.records if adopts else {}
+    ledger = []
+    for name in ("app", "other"):
+        known = former.reconciler.observed(name).job
+        assert known.generation is not None
+        generation = replace(known.generation, keeper_id="keeper-0")
+        runs = {slot: replace(run, keeper_id="keeper-0") for slot, run in known.runs.items()}
+        ledger.append(JobChanged(name, Job(generation, runs)))
+    return stage.new_controller(former.reconciler.spec, ledger).wait(5)
+
+
+@pytest.mark.parametrize("code", [0, 7])
+def test_a_job_that_was_named_at_the_start_runs_anew_under_each_manager(code: int) -> None:
+    former = Stage().apply(spec(web=watcher(), app=job(), other=job()))
+    former.exit("app.1", 7).exit("other.1", 7).wait(1)
+    stage = under_next_manager(former, adopts=False)
+    assert (stage.spawned("app"), stage.spawned("other")) == (["app.1"], [])
+    assert stage.runs[0].run.trigger == "daemon_start"
+    stage.new_controller(
+        stage.reconciler.spec, [JobChanged("app", stage.reconciler.observed("app").job)]
+    )
+    assert end(stage.exit("app.1", code)) == code
+    assert stage.spawned("app") == ["app.1"]
+
+
+def test_a_job_that_was_named_at_the_start_and_is_adopted_ends_all_when_it_ends() -> None:
+    former = Stage().apply(spec(web=watcher(), app=job(), other=job())).exit("other.1").wait(1)
+    stage = under_next_manager(former, adopts=True)
+    assert end(stage.exit("app.1", 7)) == 7
+    assert stage.spawned("app") == []
 
 
 def test_all_is_stopped_in_order_and_told() -> None:

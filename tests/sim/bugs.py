@@ -696,10 +696,10 @@ BUGS: dict[str, Bug] = {
         generations,
         "due_trigger",
         lambda f: (
-            lambda s, o, b, k: (
-                f(s, replace(o, job=replace(o.job, generation=None)), b, k)
+            lambda n, s, o, b, k: (
+                f(n, s, replace(o, job=replace(o.job, generation=None)), b, k)
                 if len(o.job.runs) > 1 and any(r.outcome for r in o.job.runs.values())
-                else f(s, o, b, k)
+                else f(n, s, o, b, k)
             )
         ),
         0,

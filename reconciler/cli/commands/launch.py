@@ -28,7 +28,8 @@ _exit_with = click.option(
     "--exit-with",
     metavar="NAME",
     multiple=True,
-    help="When this watcher ends, stop everything in order and exit with its code; repeatable.",
+    help="When this watcher ends, stop everything in order and exit with its code; repeatable. "
+    "A job runs again each time.",
 )
 
 
