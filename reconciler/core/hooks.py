@@ -237,20 +237,33 @@ def run_reload(plan: Plan, slot: int, number: int, command: tuple[str, ...]) -> 
     return Verdict("vetoed", f"reload command: {how}" + (f": {said}" if said else ""))
 
 
-def run_command(plan: Plan, role: str, slot: int, about: int, command: tuple[str, ...]) -> None:
-    """Start the stop or reload command of a slot, unless it is under way."""
+def run_command(
+    plan: Plan,
+    role: str,
+    slot: int,
+    about: int,
+    command: tuple[str, ...],
+    leftovers_ns: int = LEFTOVER_TIMEOUT_NS,
+) -> bool:
+    """Start the stop or reload command of a slot, unless it is under way; True when it is, or is over.
+
+    What a former one has left behind ends first, and is killed at that age.
+    """
     id = plan.id(slot, role)
     plan.used.add(id)
     record = plan.observed.records.get(id)
     if record is not None:
-        is_over = isinstance(record.phase, Exited) and record.memory.about != about
-        if not is_over or not clear(plan, record, LEFTOVER_TIMEOUT_NS):
-            return
+        is_former = isinstance(record.phase, Exited) and record.memory.about != about
+        if not is_former:
+            return True
+        if not clear(plan, record, leftovers_ns):
+            return False
     argv, main = helper_argv(plan.spec, command, slot), plan.slots.main(slot)
     env = {"RECONCILE_PID": str((main and pid_of(main.phase)) or "")}
     facts, longest_ns = plan.world.facts, LEFTOVER_TIMEOUT_NS
     helper = helper_launch(plan.name, plan.spec, slot, argv, env, facts, longest_ns)
     plan.act(Spawn(id, helper, memory=Memory(about=about)))
+    return True
 
 
 def clear(plan: Plan, record: ProcessRecord, timeout_ns: int) -> bool:

@@ -56,11 +56,18 @@ def _begin(plan: Plan, record: ProcessRecord, reason: str) -> ProcessRecord:
     """
     memory, now_ns = record.memory, plan.now_ns
     clock_runs = memory.asked or memory.killed or plan.spec.hooks.before_signal is not None
+    clock_runs = clock_runs or _has_leftovers(plan, record)
     if memory.stopping_since_ns is None:
         memory = replace(memory, stop_reason=reason)
     elif clock_runs or memory.stopping_since_ns == now_ns:
         return record
     return _remember(plan, record, replace(memory, stopping_since_ns=now_ns))
+
+
+def _has_leftovers(plan: Plan, record: ProcessRecord) -> bool:
+    """Tell whether something is left of a former stop command, which has to end before the next one runs."""
+    command = plan.observed.records.get(plan.id(record.id.slot, STOP_COMMAND))
+    return command is not None and isinstance(command.phase, Exited) and not is_gone(command)
 
 
 def deadline_ns(plan: Plan, record: ProcessRecord) -> int:
@@ -78,7 +85,8 @@ def _ask(plan: Plan, record: ProcessRecord) -> ProcessRecord:
         return record
     settings = plan.spec.stop
     if verdict.state == "passed" and settings.cmd is not None:
-        run_command(plan, STOP_COMMAND, slot, since, settings.cmd)
+        if not run_command(plan, STOP_COMMAND, slot, since, settings.cmd, leftovers_ns=0):
+            return record
     elif verdict.state == "passed":  # KILL at the deadline is never withheld
         reach = "process" if settings.ask == "main" else settings.scope
         plan.act(Signal(record.id, record.incarnation, settings.signal, reach))

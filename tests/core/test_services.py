@@ -461,6 +461,31 @@ def test_nothing_is_started_beside_the_stop_command_of_the_one_before() -> None:
     assert stage.alive() == ["web.1"]
 
 
+def restart(stage: Stage) -> Stage:
+    intent = stage.reconciler.observed("web").intent
+    return stage.tell(IntentChanged("web", restarted(intent, None, at_once=False)))
+
+
+@pytest.mark.parametrize("is_killable", [True, False])
+def test_what_a_former_stop_command_left_keeps_no_other_one_from_running(
+    *, is_killable: bool
+) -> None:
+    stop = StopSpec(cmd=("bye",), timeout=5 * S)
+    stage = Stage().apply(spec(web=watcher(stop=stop))).wait(5)
+    stage.drains = frozenset() if is_killable else frozenset({"web.1:stop"})
+    restart(stage).exit("web.1:stop", survivors=True).exit("web.1").wait(5)
+    restart(stage)
+    killed = (10.0, "web.1:stop", "KILL")
+    if is_killable:
+        assert stage.spawned(":stop") == ["web.1:stop"] * 2
+        stage.exit("web.1").exit("web.1:stop").wait(1)
+        assert stage.signals() == [killed]
+    else:
+        stage.wait(5)
+        assert stage.signals() == [killed, (15.0, "web.1", "KILL")]
+    assert stage.alive() == ["web.1"]
+
+
 def test_signals_and_reloads_reach_running_processes_once() -> None:
     service = watcher(numprocesses=2, reload=ReloadBySignal("HUP"))
     stage = Stage().apply(spec(web=service)).wait(5)
