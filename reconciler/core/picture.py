@@ -17,7 +17,7 @@ from reconciler.core.graph import Graph, graph_of
 from reconciler.core.plan import Plan, Standing, World
 from reconciler.core.shutdown import Shutdown
 from reconciler.core.slots import Slots, is_gone
-from reconciler.core.standing import standing_of
+from reconciler.core.standing import renewal_ns, standing_of
 from reconciler.core.stop_order import StopOrder, is_going
 from reconciler.core.template import run_hash, with_files, with_secrets
 from reconciler.core.trial import Proof
@@ -70,6 +70,8 @@ class Picture:
         self.graph = Graph()
         self.standings: dict[str, Standing] = {}
         """How those stand that others wait for, by their last plans."""
+        self._renewed_ns: dict[str, int] = {}
+        """When a process of theirs was last started in place of another one."""
         self.waiting_since: dict[str, int] = {}
         self._stop_order = StopOrder()
         self.brake = Brake()
@@ -270,6 +272,8 @@ class Picture:
             # How one stands is followed only as long as somebody waits for it.
             kept = self.standings.keys() & graph.dependents.keys()
             self.standings = {name: self.standings[name] for name in kept}
+            renewed = self._renewed_ns.items()
+            self._renewed_ns = {name: ns for name, ns in renewed if name in graph.dependents}
             going = self._stop_order.follow(graph)
             self.note_going({*self.known, *self.names()})
             for name in going:
@@ -277,13 +281,17 @@ class Picture:
 
     def note_standing(self, plan: Plan) -> None:
         """See how a watcher stands now, and have those looked at that wait for it when that has changed."""
-        name, tally = plan.name, self.agenda.attention.tally(plan.name)
-        if tally is None or name not in self.graph.dependents:
+        name = plan.name
+        if name not in self.graph.dependents:
             return
-        before = self.standings.get(name)
+        # Also of a plan that is not finished: the next one looks at other slots.
+        renewed_ns = self._renewed_ns[name] = max(self._renewed_ns.get(name, 0), renewal_ns(plan))
+        tally, before = self.agenda.attention.tally(name), self.standings.get(name)
+        if tally is None:
+            return
         waits = bool(self.agenda.attention.at_gate(name))
-        now = self.standings[name] = standing_of(plan, tally, before, waits=waits)
-        if now.is_settled and not (before is not None and before.is_settled):
+        now = self.standings[name] = standing_of(plan, tally, renewed_ns, waits=waits)
+        if now.is_settled and not (before is not None and before.is_settled_as(now)):
             for other in self.graph.followers[name]:
                 self.agenda.touch(other)
         asked = self.graph.asked[name]

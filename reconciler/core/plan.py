@@ -60,6 +60,10 @@ class Standing(Struct, frozen=True):
             return ()
         return (lacks, self.is_up_to_date, self.note, self.stuck, self.failed)
 
+    def is_settled_as(self, later: Standing) -> bool:
+        """Tell whether it was settled with the same processes as later: none was started in place of another one."""
+        return self.is_settled and self.renewed_ns == later.renewed_ns
+
     def why_not(self, condition: DependencyCondition | None) -> str:
         """Return why it does not come to a condition by itself; empty: it may. What has failed may still end."""
         return self.stuck or ("" if condition == "completed" else self.failed)

@@ -12,8 +12,8 @@ from reconciler.model.process import Running
 from reconciler.model.spec import DependencyCondition
 
 
-def standing_of(plan: Plan, tally: Tally, former: Standing | None, *, waits: bool) -> Standing:
-    """Return how a watcher stands; `tally` is of all its slots, `former` what was known of it before.
+def standing_of(plan: Plan, tally: Tally, renewed_ns: int, *, waits: bool) -> Standing:
+    """Return how a watcher stands; `tally` and `renewed_ns` are of all its slots.
 
     `waits`: some of its slots wait for others.
     """
@@ -26,7 +26,7 @@ def standing_of(plan: Plan, tally: Tally, former: Standing | None, *, waits: boo
         _note(plan, tally, count),
         _idle(plan, tally, count) or tally.why_stuck,
         tally.why_failed,
-        max(_renewed_ns(plan), former.renewed_ns if former is not None else 0),
+        renewed_ns,
     )
 
 
@@ -98,7 +98,7 @@ def _idle(plan: Plan, tally: Tally, count: int) -> str:
     return "" if plan.spec.is_job and tally.states["Completed"] >= count > 0 else idle
 
 
-def _renewed_ns(plan: Plan) -> int:
+def renewal_ns(plan: Plan) -> int:
     """Return when the newest process was started that had another one before it, of those that are looked at.
 
     One that a client has started after a rest takes nobody along: that may be the client who asked for it.

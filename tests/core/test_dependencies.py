@@ -18,6 +18,7 @@ from reconciler.model.spec import (
     BackoffSpec,
     DependencySpec,
     MaxRestartsSpec,
+    ReadySpec,
     RolloutSpec,
     ScheduleSpec,
     StopSpec,
@@ -25,7 +26,7 @@ from reconciler.model.spec import (
 from reconciler.model.status import DependencyStatus
 from reconciler.model.units import SECOND_NS as S
 from reconciler.model.value import replace
-from tests.core.stage import Stage, job, listener, spec, watcher
+from tests.core.stage import Stage, job, listener, process, spec, watcher
 
 if TYPE_CHECKING:
     from reconciler.model.spec import Spec, WatcherSpec
@@ -435,6 +436,20 @@ def test_a_dependent_is_replaced_once_by_a_roll_and_not_by_a_scaling() -> None:
     assert len(stage.spawned("web")) == 2
     stage.tell(IntentChanged("db", scaled(NO_INTENT, ALICE, 5))).wait(60)
     assert len(stage.spawned("web")) == 2
+
+
+def test_of_thousands_of_slots_the_one_that_was_started_again_is_not_missed() -> None:
+    """More is to be done with the others than one turn allows, when it starts and when it is ready."""
+    db = watcher(numprocesses=1, ready=ReadySpec(delay=5 * S))
+    wanted = spec(db=db, web=watcher(depends_on=on(on_restart="restart")))
+    stage = Stage().apply(wanted).wait(60)
+    pid = stage.pid("web.1")
+    many = IntentChanged("db", scaled(NO_INTENT, ALICE, 2000))
+    ended = stage._died(process("db.1"), Exit(code=1))
+    stage.tell(ended, many).wait(4.9)
+    assert stage.pid("web.1") == pid
+    stage.wait(0.2)
+    assert stage.pid("web.1") != pid
 
 
 def test_a_new_controller_finds_that_a_dependency_was_started_again() -> None:
