@@ -49,7 +49,7 @@ def held(
     if first is None:
         return None
     plan.at_gate.add(slot)
-    since_ns = plan.world.waiting_since.get(plan.name, plan.now_ns)
+    since_ns = plan.world.waiting_since.get(plan.name, {}).get(slot, plan.now_ns)
     if first.timeout is not None and plan.is_due(since_ns + first.timeout):
         note = f"{first.note}; gave up after {format_duration(first.timeout)}"
         return SlotCondition("Failed", note, since_ns, stuck=first.is_stuck)

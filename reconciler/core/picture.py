@@ -72,7 +72,8 @@ class Picture:
         """How those stand that others wait for, by their last plans."""
         self._renewed_ns: dict[str, int] = {}
         """When a process of theirs was last started in place of another one."""
-        self.waiting_since: dict[str, int] = {}
+        self.waiting_since: dict[str, dict[int, int]] = {}
+        """Since when slots wait for other watchers, as far as this controller has seen it."""
         self._stop_order = StopOrder()
         self.brake = Brake()
 
@@ -306,12 +307,18 @@ class Picture:
             for slot in self.agenda.attention.at_gate(name):
                 self.agenda.touch_slot(ProcessId(name, slot))
 
-    def note_waiting(self, name: str, now_ns: int) -> None:
-        """Take down since when slots of a watcher wait for others."""
-        if self.agenda.attention.at_gate(name):
-            self.waiting_since.setdefault(name, now_ns)
+    def note_waiting(self, plan: Plan) -> None:
+        """Take down since when slots of a watcher wait for others, of those that the plan has come to."""
+        since, looked_at = self.waiting_since.get(plan.name, {}), plan.slots.looked_at
+        for slot in ({*since, *plan.at_gate} if looked_at is None else looked_at) - plan.unreached:
+            if slot in plan.at_gate:
+                since.setdefault(slot, plan.now_ns)
+            else:
+                since.pop(slot, None)
+        if since:
+            self.waiting_since[plan.name] = since
         else:
-            self.waiting_since.pop(name, None)
+            self.waiting_since.pop(plan.name, None)
 
     def forget_watcher(self, name: str) -> None:
         """Forget a watcher that stands in no spec and of which nothing is left, but for what the store keeps."""

@@ -93,8 +93,8 @@ class World(Struct, frozen=True):
     """What the revision in force has to prove, or has; None: nobody asks."""
     standings: Mapping[str, Standing] = field(default_factory=dict)
     """How those stand that others wait for; one that is missing was not looked at yet."""
-    waiting_since: Mapping[str, int] = field(default_factory=dict)
-    """By watcher since when slots of it wait for others."""
+    waiting_since: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """By watcher and slot since when it waits for others."""
     wall_offset_ns: int | None = None
     """What is to be added to monotonic time to get time since the epoch; None: nobody has asked yet."""
     under_way: int = 0

@@ -110,7 +110,7 @@ class Reconciler(Picture):
         plan_watcher(plan, self.base_hash(name))
         self.agenda.follow(name, plan)
         self.note_standing(plan)
-        self.note_waiting(name, now_ns)
+        self.note_waiting(plan)
         for action in plan.actions:
             act(self, action, now_ns)
         self.events += plan.events

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reconciler.core import goals, orders
-from reconciler.core.intents import restarted, scaled, started, stopped
+from reconciler.core.intents import reloaded, restarted, scaled, started, stopped
 from reconciler.model.action import Spawn
 from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.observation import IntentChanged, JobChanged, RunRecorded, ShutdownAsked
@@ -19,6 +19,7 @@ from reconciler.model.spec import (
     DependencySpec,
     MaxRestartsSpec,
     ReadySpec,
+    ReloadBySignal,
     RolloutSpec,
     ScheduleSpec,
     StopSpec,
@@ -436,6 +437,27 @@ def test_a_dependent_is_replaced_once_by_a_roll_and_not_by_a_scaling() -> None:
     assert len(stage.spawned("web")) == 2
     stage.tell(IntentChanged("db", scaled(NO_INTENT, ALICE, 5))).wait(60)
     assert len(stage.spawned("web")) == 2
+
+
+def test_each_slot_waits_until_its_own_timeout() -> None:
+    web = watcher(depends_on=on(timeout=30 * S))
+    stage = Stage().apply(spec(db=watcher(autostart=False), web=web)).wait(20)
+    stage.tell(IntentChanged("web", scaled(NO_INTENT, ALICE, 2))).wait(10)
+    assert [each.state for each in stage.status("web").slots] == ["Failed", "Waiting"]
+    stage.wait(20)
+    assert [each.state for each in stage.status("web").slots] == ["Failed", "Failed"]
+
+
+def test_a_timeout_goes_on_while_more_is_to_be_done_than_one_turn_allows() -> None:
+    web = watcher(numprocesses=1000, reload=ReloadBySignal("HUP"), depends_on=on(timeout=30 * S))
+    stage = Stage().apply(spec(db=watcher(), web=web)).wait(60)
+    stage.tell(IntentChanged("db", stopped(NO_INTENT, ALICE)))
+    more = scaled(NO_INTENT, ALICE, 1001)
+    stage.tell(IntentChanged("web", more)).wait(20)
+    assert stage.slot("web.1001").state == "Waiting"
+    stage.tell(IntentChanged("web", reloaded(more, None))).wait(10)
+    assert len(stage.signals()) == 1001
+    assert stage.slot("web.1001").state == "Failed"
 
 
 def test_of_thousands_of_slots_the_one_that_was_started_again_is_not_missed() -> None:
