@@ -92,6 +92,21 @@ def failures_after(spec: WatcherSpec, record: ProcessRecord) -> int:
     return memory.attempt + 1 if phase.lived_ns < spec.backoff.reset_after else 0
 
 
+def last_failure(spec: WatcherSpec, record: ProcessRecord) -> str:
+    """Return in words what the last of the quick deaths in a row was, counting this one; empty: there is none."""
+    failures, former = failures_after(spec, record), record.memory.attempt
+    if failures and failures == former:  # this one does not count
+        return record.memory.last_failure
+    return how_ended(record) if failures else ""
+
+
+def how_ended(record: ProcessRecord) -> str:
+    """Return in words how a process ended: for what it was stopped where that is a failure, else its exit."""
+    assert isinstance(record.phase, Exited)
+    trouble = record.memory.trouble if record.memory.is_failure else ""
+    return trouble or str(record.phase.exit)
+
+
 def due_ns(spec: WatcherSpec, record: ProcessRecord) -> int:
     """Return when a slot whose process died by itself may start again."""
     assert isinstance(record.phase, Exited)

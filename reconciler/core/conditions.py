@@ -84,7 +84,8 @@ def _waiting(plan: Plan, record: ProcessRecord, trouble: str) -> str:
 
 
 def _in_a_row(record: ProcessRecord) -> str:
-    return f"{record.memory.attempt} deaths in a row"
+    last = record.memory.last_failure
+    return f"{record.memory.attempt} deaths in a row" + (f", last: {last}" if last else "")
 
 
 def _of_running(

@@ -6,7 +6,7 @@ Here alone it is worked out why a slot does not run; whoever tells it reads what
 from __future__ import annotations
 
 from reconciler.core import demand, dependencies, hooks, secrets, watched_files
-from reconciler.core.backoff import due_ns, failures_after, gave_up, is_completed
+from reconciler.core.backoff import due_ns, failures_after, gave_up, how_ended, is_completed
 from reconciler.core.hooks import drive_with_retry
 from reconciler.core.plan import Plan
 from reconciler.core.slots import SlotCondition
@@ -88,8 +88,7 @@ def after_death(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
     if again_ns is not None and plan.is_due(again_ns):
         return None
     window = format_duration(limit.window)
-    last = memory.trouble if memory.is_failure else str(phase.exit)
-    note = f"gave up after more than {limit.count} restarts in {window}; last: {last}"
+    note = f"gave up after more than {limit.count} restarts in {window}; last: {how_ended(record)}"
     return SlotCondition("Failed", note, phase.at_ns, again_ns)
 
 
@@ -102,7 +101,7 @@ def backoff(plan: Plan, record: ProcessRecord) -> SlotCondition | None:
     failures = failures_after(plan.spec, record)
     vetoed = record.memory.stop_reason == "vetoed"
     said = hooks.said(plan, "after_spawn", record.id.slot) if vetoed else ""
-    note = said or (record.memory.trouble if record.memory.is_failure else "") or str(phase.exit)
+    note = said or how_ended(record)
     note += f", {failures} times in a row" if failures > 1 else ""
     return SlotCondition("BackOff", note, phase.at_ns, again_ns)
 

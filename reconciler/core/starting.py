@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from reconciler.core import demand, limits, rollout
-from reconciler.core.backoff import ended_by_operator, failures_after, gave_up, recent_deaths
+from reconciler.core.backoff import (
+    ended_by_operator,
+    failures_after,
+    gave_up,
+    last_failure,
+    recent_deaths,
+)
 from reconciler.core.plan import Plan
 from reconciler.core.slots import BEING_STARTED
 from reconciler.core.template import launch, same_files, same_slot, same_spec
@@ -82,6 +88,7 @@ def _inherited(plan: Plan, dead: ProcessRecord | None, wanted_hash: str) -> Memo
     return replace(
         kept,
         attempt=failures_after(plan.spec, dead),
+        last_failure=last_failure(plan.spec, dead),
         deaths_ns=recent_deaths(plan.spec, dead),
     )
 

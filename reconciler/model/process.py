@@ -294,6 +294,8 @@ class Memory(Struct, frozen=True):
 
     attempt: int = 0
     """Quick deaths in a row before this start."""
+    last_failure: str = ""
+    """What the last of them was, in words."""
     restarts: int = 0
     """Starts of this slot that nobody planned: after a process that ended by itself."""
     deaths_ns: tuple[int, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.core.changes import changes
+from reconciler.model.observation import SignalAsked
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.process import Launch
 from reconciler.model.spec import BackoffSpec, MaxRestartsSpec, ReadySpec, StopSpec
@@ -165,6 +166,18 @@ def test_a_process_that_is_silent_for_too_long_is_stopped_and_that_counts_as_a_f
     assert (slot.state, slot.note, slot.next_ns) == ("BackOff", trouble, 12 * S)
     stage.wait(5)
     assert stage.slot("web.1").restarts == 1
+
+
+def test_one_that_was_silent_again_and_again_says_so_also_while_it_runs() -> None:
+    stage = heard()
+    for _ in range(3):
+        stage.tell(stage.silent("web.1")).wait(2)
+    slot = stage.slot("web.1")
+    note = "3 deaths in a row, last: silent for more than 30s (watchdog)"
+    assert (slot.state, slot.note) == ("Failing", note)
+    # What an operator ends in between counts for nothing, and hides nothing.
+    stage.tell(SignalAsked("web", 1, "TERM", 1)).wait(2)
+    assert stage.slot("web.1").note == note
 
 
 def test_a_process_that_says_that_it_fails_is_stopped_at_once() -> None:

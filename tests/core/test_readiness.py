@@ -23,7 +23,8 @@ def test_a_crash_loop_is_a_problem_until_it_has_been_outlived() -> None:
     stage = looping(8)
     for wait in (0.5, 2, 7):
         seen = stage.wait(wait).status("web")
-        assert (seen.state, seen.note, seen.as_desired) == ("Failing", "8 deaths in a row", False)
+        note = "8 deaths in a row, last: exit 7"
+        assert (seen.state, seen.note, seen.as_desired) == ("Failing", note, False)
         assert seen.slots[0].pid is not None
     seen = stage.wait(1).status("web")
     assert (seen.state, seen.note, seen.as_desired) == ("Running", "", True)
