@@ -27,8 +27,8 @@ class Found:
     __slots__ = (
         *("_lines", "_wakes", "_whole_ns"),
         *("at_gate", "tally"),
-        *("awaited", "beyond", "conditions", "failed", "only_ends", "restless", "serving"),
-        *("to_look_at", "unhealthy", "whole"),
+        *("awaited", "beyond", "conditions", "failed", "only_ends", "resting", "restless"),
+        *("serving", "to_look_at", "unhealthy", "whole"),
     )
 
     def __init__(self) -> None:
@@ -39,6 +39,7 @@ class Found:
         self.awaited: set[int] = set()
         self.failed: set[int] = set()
         self.unhealthy: set[int] = set()
+        self.resting: set[int] = set()
         self.beyond: set[int] = set()
         self.serving: set[int] = set()
         self.to_look_at: set[int] = set()
@@ -88,6 +89,7 @@ class Found:
         for kept, now in (
             (self.at_gate, plan.at_gate),
             (self.unhealthy, plan.unhealthy),
+            (self.resting, plan.resting),
             (self.awaited, plan.awaited),
             (self.failed, plan.failed),
             (self.beyond, plan.beyond),
@@ -182,8 +184,9 @@ class Attention:
         if found is None or is_whole:
             return Slots(name, observed)
         looked_at = found.next_look()
-        sets = found.awaited, found.failed, found.unhealthy, found.serving
-        awaited, failed, unhealthy, serving = (len(each) - len(each & looked_at) for each in sets)
+        sets = found.awaited, found.failed, found.unhealthy, found.resting, found.serving
+        elsewhere = (len(each) - len(each & looked_at) for each in sets)
+        awaited, failed, unhealthy, resting, serving = elsewhere
         return Slots(
             name,
             observed,
@@ -191,6 +194,7 @@ class Attention:
             awaited_elsewhere=awaited,
             failed_elsewhere=failed,
             unhealthy_elsewhere=unhealthy,
+            resting_elsewhere=resting,
             serving_elsewhere=serving,
             put_off_elsewhere=found.in_line("to be replaced", but=looked_at),
             beyond=found.beyond,

@@ -9,7 +9,7 @@ from reconciler.core import demand, dependencies, hooks, secrets, watched_files
 from reconciler.core.backoff import due_ns, failures_after, gave_up, how_ended, is_completed
 from reconciler.core.hooks import drive_with_retry
 from reconciler.core.plan import Plan
-from reconciler.core.slots import SlotCondition
+from reconciler.core.slots import SlotCondition, is_gone
 from reconciler.core.sockets import own_sockets, own_sockets_of_successor, waiting_for_shared
 from reconciler.core.template import same_slot
 from reconciler.model.process import Exited, ProcessRecord
@@ -90,6 +90,14 @@ def after_death(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
     window = format_duration(limit.window)
     note = f"gave up after more than {limit.count} restarts in {window}; last: {how_ended(record)}"
     return SlotCondition("Failed", note, phase.at_ns, again_ns)
+
+
+def stays_down(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
+    """Tell whether a slot is not started again before somebody does something about it: it has failed for good."""
+    if not isinstance(record.phase, Exited) or not is_gone(record):
+        return False
+    held = after_death(plan, record, wanted_hash)
+    return held is not None and held.state == "Failed" and held.next_ns is None
 
 
 def backoff(plan: Plan, record: ProcessRecord) -> SlotCondition | None:

@@ -166,6 +166,8 @@ class Plan:
     """All slots are being stopped: until none lives, whatever hooks of the whole have said concerns none of them."""
     unhealthy: set[int] = dataclasses.field(default_factory=set)
     """Of the slots that are looked at those whose process runs and is unhealthy."""
+    resting: set[int] = dataclasses.field(default_factory=set)
+    """Of these those that stay down until somebody starts them, of a watcher that has `health`."""
     asked: dict[ProcessId, ProbeObserved] = dataclasses.field(default_factory=dict)
     """What the controller shall ask of the processes that are looked at."""
     ended: Ended | None = None

@@ -1,14 +1,15 @@
 """Which unhealthy processes are restarted now, or stopped.
 
 Of several slots one after the other, each when all others but unhealthy ones serve: a probe that is wrong takes none
-away that still works. When none serves, nothing is lost by restarting all.
+away that still works. When none serves, nothing is lost by restarting all. Those that stay down for good, stopped for
+being unhealthy or given up, are waited for by nobody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.core import health, readiness, rollout
+from reconciler.core import gates, health, readiness, rollout
 from reconciler.core.plan import Plan
 from reconciler.model.process import ProcessRecord, Running
 from reconciler.model.value import replace
@@ -22,14 +23,20 @@ def next_slots(plan: Plan, hashes: Mapping[int, str]) -> frozenset[int]:
     plan.unhealthy.update(
         slot for slot in hashes if slot in mains and not readiness.is_healthy(plan, mains[slot])
     )
+    plan.resting.update(
+        slot
+        for slot, wanted_hash in hashes.items()
+        if slot in mains and gates.stays_down(plan, mains[slot], wanted_hash)
+    )
     if probe.action == "none" or not plan.unhealthy:
         return frozenset()
     plan.stand_in("to be healthy", *plan.unhealthy)
     missing = len(rollout.missing_slots(plan, hashes)) + plan.slots.awaited_elsewhere
     unhealthy = len(plan.unhealthy) + plan.slots.unhealthy_elsewhere
+    resting = len(plan.resting) + plan.slots.resting_elsewhere
     if missing >= plan.want:
         return frozenset(plan.unhealthy)
-    return frozenset({min(plan.unhealthy)} if missing == unhealthy else ())
+    return frozenset({min(plan.unhealthy)} if missing == unhealthy + resting else ())
 
 
 def blamed(plan: Plan, record: ProcessRecord) -> ProcessRecord:

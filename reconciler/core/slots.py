@@ -61,6 +61,8 @@ class Slots:
     """So many of them has failed what took the place of another one, see `Plan.failed`."""
     unhealthy_elsewhere: int = 0
     """So many of them run and are unhealthy."""
+    resting_elsewhere: int = 0
+    """So many of them stay down, see `Plan.resting`."""
     serving_elsewhere: int = 0
     """So many of them serve beyond those wanted, see `Plan.serving`."""
     put_off_elsewhere: int = 0

@@ -174,6 +174,25 @@ def test_one_that_is_stopped_stays_down_until_it_is_started_or_edited() -> None:
     assert stage.apply(web(health=stop, cmd=("mended",))).alive() == ["web.1"]
 
 
+def test_what_stays_down_for_good_keeps_no_other_unhealthy_one_up() -> None:
+    stop = HealthSpec(tcp="80", action="stop")
+    stage = fails(serving(40, health=stop), *range(2, 40))
+    assert stopped(stage.wait(1)) == [f"web.{slot}" for slot in range(2, 40)]
+    assert stage.alive() == ["web.1", "web.40"]
+    stage.new_controller(stage.reconciler.spec)
+    assert stopped(fails(stage, 40).wait(1))[-1] == "web.40"
+
+
+def test_one_that_has_given_up_keeps_no_other_unhealthy_one_up() -> None:
+    once = MaxRestartsSpec(count=1, window=600 * S)
+    stage = fails(fails(serving(4, max_restarts=once), 1).wait(60), 1).wait(60)
+    assert seen(stage)[0] == "Failed"
+    assert stopped(fails(stage, 2)) == ["web.1", "web.1", "web.2"]
+    # That one is about to come back: it is waited for.
+    assert stopped(fails(stage, 3)) == ["web.1", "web.1", "web.2"]
+    assert stopped(stage.wait(1)) == ["web.1", "web.1", "web.2", "web.3"]
+
+
 def test_no_health_any_more_holds_nothing_against_anybody() -> None:
     none = HealthSpec(tcp="80", action="none")
     stage = fails(serving(health=none), 1).apply(web(health=None))
