@@ -118,7 +118,7 @@ def _chosen(
     plan: Plan, hashes: Mapping[int, str], moving: dict[int, str], missing: list[int], spare: int
 ) -> dict[int, str]:
     """Return which of the slots that move are stopped now; `spare` more serve than there are slots, or fewer."""
-    mains, at_once = plan.slots.mains, plan.observed.intent.at_once
+    mains = plan.slots.mains
     if any(needs_handover(plan.world, name) for name in sockets_of(plan.spec)):
         return moving
     waits = waiting_for_shared(plan) is not None  # old processes are worth more than none
@@ -127,7 +127,7 @@ def _chosen(
         for slot, reason in moving.items()
         if mains[slot].memory.stopping_since_ns is not None
         or (waits and _is_in_the_way(plan, mains[slot]))
-        or (not waits and at_once and _by_restart_only(mains[slot], hashes[slot]))
+        or (not waits and is_at_once(plan, mains[slot], hashes[slot]))
     }
     if waits:
         return chosen
@@ -154,10 +154,11 @@ def _turn(record: ProcessRecord, reason: str) -> tuple[int, int]:
     return record.phase.started_at_ns if reason == "expired" else 0, record.id.slot
 
 
-def _by_restart_only(record: ProcessRecord, wanted_hash: str) -> bool:
-    """Tell whether a process is stale by an operator's restart and has the wanted template."""
+def is_at_once(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
+    """Tell whether an operator wants a process replaced with all others: it is stale by that restart alone."""
     is_restarted = not same_slot(record.template_hash, wanted_hash)
-    return is_restarted and same_template(record.template_hash, wanted_hash)
+    is_only_that = is_restarted and same_template(record.template_hash, wanted_hash)
+    return plan.observed.intent.at_once and is_only_that
 
 
 def why_stale(plan: Plan, record: ProcessRecord, wanted_hash: str) -> str | None:

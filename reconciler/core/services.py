@@ -76,7 +76,12 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll, reason: str 
         hooks.keep(plan, "before_spawn", slot, record.incarnation)
     is_failure = reason == "unhealthy"
     if reason not in {None, "idle"} and not _may_be_replaced(
-        plan, record, wanted_hash, waits_for_place=not (roll.is_at_once or is_failure)
+        plan,
+        record,
+        wanted_hash,
+        waits_for_place=not (
+            is_failure or roll.is_at_once or rollout.is_at_once(plan, record, wanted_hash)
+        ),
     ):
         reason = None
     if reason and is_failure and record.memory.stopping_since_ns is None:

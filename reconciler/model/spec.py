@@ -210,8 +210,8 @@ class DaemonSpec(Struct, frozen=True):
     max_concurrent_restarts: Annotated[
         Annotated[int, Between(1, 10_000)] | None,
         _live(
-            "Slots of all watchers that may be in the middle of a replacement at a time; null: any number. Starts and "
-            "restarts after a crash do not count."
+            "Slots of all watchers that may be in the middle of a replacement at a time; null: any number. Starts, "
+            "restarts after a crash and `restart --all` do not wait."
         ),
     ] = None
     log: Annotated[DaemonLogSpec, _live("The manager's own log.")] = DaemonLogSpec()

@@ -58,11 +58,23 @@ def test_each_has_its_turn_before_anybody_has_the_next() -> None:
     assert stops(stage) == [*enumerate(turns)]
 
 
+def test_a_restart_of_all_at_once_waits_for_no_place_and_the_others_wait_for_it() -> None:
+    stage = settled(1, 2, numprocesses=3)
+    stage.tell(IntentChanged("w1", restarted(NO_INTENT, None, at_once=False)))
+    stage.tell(IntentChanged("w0", restarted(NO_INTENT, None, at_once=True)))
+    first = [(0, "w1.1"), (0, "w0.1"), (0, "w0.2"), (0, "w0.3")]
+    assert stops(stage) == first
+    assert stops(stage.wait(20)) == [*first, (1, "w1.2"), (2, "w1.3")]
+    # An edit was not asked for in one go.
+    stage.apply(braked(1, **services("new", 2, numprocesses=3)))
+    assert len(stops(stage)) == len(first) + 3
+
+
 def test_restarts_of_operators_wait_too_and_crashes_and_first_starts_do_not() -> None:
     stage = settled(1, 2)
     stage.stubborn = frozenset({"w0.1"})
     for name in ("w0", "w1"):
-        stage.tell(IntentChanged(name, restarted(NO_INTENT, None, at_once=True)))
+        stage.tell(IntentChanged(name, restarted(NO_INTENT, None, at_once=False)))
     stage.exit("w1.1", 1)
     assert "w1.1" in stage.alive()
     stage.apply(braked(1, **services("old", 2), new=watcher()))

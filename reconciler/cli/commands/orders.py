@@ -104,7 +104,10 @@ restart_command = _order(
     are not started: exit code 1.
     """,
     click.option(
-        "--all", "at_once", is_flag=True, help="Replace all slots at once instead of one by one."
+        "--all",
+        "at_once",
+        is_flag=True,
+        help="Replace all slots at once instead of one by one; daemon.max_concurrent_restarts has no say.",
     ),
 )
 reload_command = _order(
