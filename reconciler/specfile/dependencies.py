@@ -22,6 +22,7 @@ class Written(Struct, frozen=True):
     """A watcher with the nodes in which its `depends_on` may stand: its own, then that of `defaults`."""
 
     spec: WatcherSpec
+    where: str
     nodes: tuple[Node, ...]
 
     def place(self, name: str) -> Node:
@@ -46,7 +47,7 @@ def check(
     for name, each in written.items():
         known = {}
         for other, dependency in each.spec.dependencies.items():
-            where = f"watchers.{name}.depends_on.{other}"
+            where = f"{each.where}.depends_on.{other}"
             if other not in names:
                 message = f"there is no watcher {quoted(other)}"
                 hint = did_you_mean(other, names, what="watchers")
@@ -99,7 +100,7 @@ def _check_circles(written: Mapping[str, Written], mistakes: Mistakes) -> None:
             )
             hint = says if len(edges) > 1 else "a watcher cannot wait for itself: remove it"
             first, second = edges[0]
-            where = f"watchers.{first}.depends_on.{second}"
+            where = f"{written[first].where}.depends_on.{second}"
             mistakes.at(written[first].place(second), where, message, hint)
 
 

@@ -23,6 +23,7 @@ from reconciler.specfile.later import read_later
 from reconciler.specfile.machine import Machine, this_machine
 from reconciler.specfile.merge import (
     OF_ONE_FILE,
+    Definition,
     Merged,
     is_null,
     merge_documents,
@@ -266,15 +267,15 @@ class _Work:
             tuple(dict.fromkeys(self.looked_for)),
         )
 
-    def _all_watchers(self, merged: Merged) -> dict[str, Entry]:
+    def _all_watchers(self, merged: Merged) -> dict[str, Definition]:
         """Return watchers and plugins by their names, which they share."""
-        watchers, plugins = merged.entries("watchers"), merged.entries("plugins")
+        watchers, plugins = merged.definitions("watchers"), merged.definitions("plugins")
         rules.check_names(watchers, "watchers", "watcher", self.mistakes)
         rules.check_names(plugins, "plugins", "plugin", self.mistakes)
         for name in plugins.keys() & watchers.keys():
             at = place_of(watchers[name].key)
             message = f"'{name}' is the name of a watcher, too, at {at}"
-            self.mistakes.at(plugins[name].key, f"plugins.{name}", message, "rename one of them")
+            self.mistakes.at(plugins[name].key, plugins[name].where, message, "rename one of them")
         return {**plugins, **watchers}
 
     def _check_variables(self, merged: Merged, scope: Scope) -> None:
@@ -329,7 +330,7 @@ class _Work:
         return True
 
     def _watchers(
-        self, merged: Merged, entries: Mapping[str, Entry], scope: Scope
+        self, merged: Merged, entries: Mapping[str, Definition], scope: Scope
     ) -> dict[str, WatcherSpec | None]:
         mistakes = self.mistakes
         if len(entries) > MAX_WATCHERS:
@@ -348,8 +349,15 @@ class _Work:
         around = Surroundings(merged, scope, files, self.machine.processors, mistakes)
         check_defaults(around)
         specs = {name: watcher(name, entry, around) for name, entry in entries.items()}
+        for name, plugin in merged.definitions("plugins").items():
+            if plugin.where != entries[name].where:  # its name is that of a watcher, too
+                watcher(name, plugin, around)
         written = {
-            name: Written(spec, _dependency_nodes(entries[name], around) if spec.depends_on else ())
+            name: Written(
+                spec,
+                entries[name].where,
+                _dependency_nodes(entries[name], around) if spec.depends_on else (),
+            )
             for name, spec in specs.items()
             if spec is not None
         }

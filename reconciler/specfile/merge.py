@@ -28,6 +28,13 @@ ALTERNATIVES: Final = (
 """Fields of which a block has one: a watcher's choice displaces the other one of `defaults`."""
 
 
+@dataclass(slots=True, eq=False)
+class Definition(Entry):
+    """A watcher or a plugin as it is written, with its path: `plugins.web`."""
+
+    where: str
+
+
 @dataclass(slots=True)
 class Merged:
     """All files as one document: the entries of each top-level map, and the extension keys.
@@ -38,6 +45,11 @@ class Merged:
     maps: dict[str, Map] = field(default_factory=dict)
     extensions: dict[str, Entry] = field(default_factory=dict)
     included: dict[str, dict[str, Map]] = field(default_factory=dict)
+
+    def definitions(self, name: str) -> dict[str, Definition]:
+        """Return the entries of `watchers` or `plugins`."""
+        entries = self.entries(name).items()
+        return {each: Definition(e.key, e.value, f"{name}.{each}") for each, e in entries}
 
     def entries(self, name: str) -> dict[str, Entry]:
         """Return the entries of a top-level map."""

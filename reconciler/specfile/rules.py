@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Final, TypeGuard
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from reconciler.model.address import InternetAddress, UnixAddress, parse_address
 from reconciler.model.spec import (
@@ -33,6 +33,9 @@ from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.mistakes import Mistakes, quoted
 from reconciler.specfile.schedules import check_schedule
 from reconciler.specfile.yaml_text import Entry, List, Map, Node
+
+if TYPE_CHECKING:
+    from reconciler.specfile.merge import Definition
 
 JOB_FIELDS: Final = ("timeout", "schedule", "rerun_on", "overlap", "on_lost", "keep_runs")
 SERVICE_FIELDS: Final = (
@@ -145,7 +148,7 @@ def check_addresses(
 def check_own_sockets(
     sockets: Mapping[str, SocketSpec | None],
     watchers: Mapping[str, WatcherSpec | None],
-    entries: Mapping[str, Entry],
+    entries: Mapping[str, Definition],
     mistakes: Mistakes,
 ) -> None:
     """Check that a socket of which each slot has its own is used by one watcher: whose would that of slot 1 be?"""
@@ -164,13 +167,13 @@ def check_own_sockets(
                     f"'{first}' uses it already"
                 )
                 hint = f"give {watcher} a socket of its own, with reuseport and the same address"
-                mistakes.at(entries[watcher].key, f"watchers.{watcher}", message, hint)
+                mistakes.at(entries[watcher].key, entries[watcher].where, message, hint)
 
 
 def check_on_demand(
     sockets: Mapping[str, SocketSpec | None],
     watchers: Mapping[str, WatcherSpec | None],
-    entries: Mapping[str, Entry],
+    entries: Mapping[str, Definition],
     mistakes: Mistakes,
 ) -> None:
     """Check that what runs on demand has a socket at which a client can wait for it, and nobody else answers."""
@@ -178,7 +181,7 @@ def check_on_demand(
         if spec is None or spec.demand is None or not isinstance(spec.use_sockets, tuple):
             continue
         names = (*spec.use_sockets, *([spec.stdin_socket] if spec.stdin_socket else []))
-        entry, where = entries[watcher], f"watchers.{watcher}.on_demand"
+        entry, where = entries[watcher], f"{entries[watcher].where}.on_demand"
         own = entry.value.entries.get("on_demand") if isinstance(entry.value, Map) else None
         at = own.key if own is not None else entry.key  # it may come from `defaults`
         if not names:

@@ -13,7 +13,7 @@ from reconciler.model.value import Struct, replace
 from reconciler.specfile import rules
 from reconciler.specfile.env_files import EnvFiles
 from reconciler.specfile.given import Given
-from reconciler.specfile.merge import Merged, is_null, with_defaults, with_restart
+from reconciler.specfile.merge import Definition, Merged, is_null, with_defaults, with_restart
 from reconciler.specfile.mistakes import Mistakes, found
 from reconciler.specfile.resolve import SKIP, Resolver
 from reconciler.specfile.shapes import EXTENSION, WATCHER, Value
@@ -52,10 +52,10 @@ class Surroundings(Struct, frozen=True):
         return whole
 
 
-def watcher(name: str, entry: Entry, around: Surroundings) -> WatcherSpec | None:
+def watcher(name: str, entry: Definition, around: Surroundings) -> WatcherSpec | None:
     """Return a watcher, or None when it has mistakes, all of them reported."""
-    mistakes, is_plugin = around.mistakes, name in around.merged.entries("plugins")
-    where = f"{'plugins' if is_plugin else 'watchers'}.{name}"
+    mistakes, where = around.mistakes, entry.where
+    is_plugin = where.startswith("plugins.")
     node = block_at(entry, where, "write: {cmd: ...}", mistakes)
     if node is None:
         return None

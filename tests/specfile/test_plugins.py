@@ -59,6 +59,40 @@ def test_watchers_and_plugins_share_their_names() -> None:
     assert error.message.startswith("'a' is the name of a watcher, too, at ")
 
 
+def test_of_one_name_for_a_watcher_and_a_plugin_each_has_its_mistakes_under_its_own_path() -> None:
+    found = errors_of(
+        "watchers:\n  a: {cmd: x, bogus: 1, access: {role: view}}\n"
+        "plugins:\n  a: {cmd: y, bogus: 2, access: {role: rule}}\n"
+    )
+    assert {place(each) for each in found} == {
+        (2, 15, "watchers.a.bogus"),
+        (2, 25, "watchers.a.access"),
+        (4, 3, "plugins.a"),
+        (4, 15, "plugins.a.bogus"),
+        (4, 40, "plugins.a.access.role"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ("depends_on: [nobody]", "plugins.a.depends_on.nobody"),
+        ("depends_on: [a]", "plugins.a.depends_on.a"),
+        ("on_demand: {}", "plugins.a.on_demand"),
+        ("use_sockets: [own]", "plugins.a"),
+    ],
+)
+def test_what_is_wrong_between_a_plugin_and_others_is_told_with_its_path(
+    fields: str, field: str
+) -> None:
+    error = only_error(
+        "sockets: {own: {listen: 8000, reuseport: true}}\n"
+        "plugins:\n  first: {cmd: x, use_sockets: [own]}\n"
+        f"  a: {{cmd: y, {fields}}}\n"
+    )
+    assert error.field == field
+
+
 def test_plugins_come_from_included_files_and_can_be_overridden(folder: Folder) -> None:
     paths = folder.write(
         spec="include: [more.yaml]\noverrides: [host.yaml]\n",
