@@ -72,16 +72,12 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll, reason: str 
     if record is None or isinstance(record.phase, Exited):
         _bring_back(plan, slot, wanted_hash, record)
         return
-    if record.memory.stopping_since_ns is not None:  # whether or not it would be replaced by now
-        hooks.keep(plan, "before_spawn", slot, record.incarnation)
     is_failure = reason == "unhealthy"
-    if reason not in {None, "idle"} and not _may_be_replaced(
-        plan,
-        record,
-        wanted_hash,
-        waits_for_place=not (
-            is_failure or roll.is_at_once or rollout.is_at_once(plan, record, wanted_hash)
-        ),
+    at_once = is_failure or roll.is_at_once or rollout.is_at_once(plan, record, wanted_hash)
+    if record.memory.stopping_since_ns is not None:
+        hooks.keep(plan, "before_spawn", slot, record.incarnation)  # its successor was let through
+    elif reason not in {None, "idle"} and not _may_be_replaced(
+        plan, record, wanted_hash, waits_for_place=not at_once
     ):
         reason = None
     if reason and is_failure and record.memory.stopping_since_ns is None:
@@ -100,12 +96,9 @@ def _may_be_replaced(
     plan: Plan, record: ProcessRecord, wanted_hash: str, *, waits_for_place: bool
 ) -> bool:
     """Tell whether a successor could start: what it has to wait for, it waits for while the old one serves."""
-    slot = record.id.slot
-    if record.memory.stopping_since_ns is not None:
-        return True
     held = gates.before_replacement(plan, record, wanted_hash, waits_for_place=waits_for_place)
     if held is not None:
-        plan.coming[slot] = held
+        plan.coming[record.id.slot] = held
     else:
         plan.begun += 1
     return held is None

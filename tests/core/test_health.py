@@ -244,3 +244,4 @@ def test_its_restart_passes_the_gates_of_a_start_first() -> None:
     note = f"unhealthy: {SAID}; waiting (before_spawn hook runs)"
     assert (stopped(stage), seen(stage)) == ([], ("Failing", note))
     assert stopped(stage.exit("web.1:before_spawn")) == ["web.1"]
+    assert stage.spawned() == ["web.1:before_spawn", "web.1"] * 2, "it has passed, for this step"
