@@ -17,7 +17,10 @@ from reconciler.core import (
     hooks,
     jobs,
     picture,
+    probes,
+    readiness,
     reconciler,
+    recovery,
     rollout,
     running,
     secrets,
@@ -537,6 +540,64 @@ def _passes_over_silently(original: Any) -> Any:
     return come
 
 
+def _ready_by_age(original: Any) -> Any:
+    """Nobody has to show that it is ready."""
+    return lambda plan, record: readiness._age(plan, record, readiness.READY_AFTER_NS)
+
+
+def _early(original: Any) -> Any:
+    def deadline_ns(*of: Any) -> Any:
+        found = original(*of)
+        return None if found is None else found - 2 * SECOND_NS
+
+    return deadline_ns
+
+
+def _impatient(original: Any) -> Any:
+    """One answer is enough, however many the spec asks for."""
+    return lambda *times, **more: replace(original(*times, **more), failures=1, successes=1)
+
+
+def _restarts_the_healthy(original: Any) -> Any:
+    """With an unhealthy process all others of its watcher are restarted."""
+    return lambda plan, hashes: frozenset(hashes) if original(plan, hashes) else frozenset()
+
+
+def _is_no_failure(original: Any) -> Any:
+    """Who was stopped because it was late or unhealthy does not count as one that has failed."""
+
+    def failures_after(spec: Any, record: Any) -> Any:
+        reason = record.memory.stop_reason
+        return record.memory.attempt if reason == "not_ready" else original(spec, record)
+
+    return failures_after
+
+
+def _starts_what_was_stopped(original: Any) -> Any:
+    """`action: stop` is as `restart`."""
+
+    def after_death(plan: Any, record: Any, wanted_hash: str) -> Any:
+        found = original(plan, record, wanted_hash)
+        is_stopped = found is not None and found.note.startswith("stopped: unhealthy")
+        return None if is_stopped else found
+
+    return after_death
+
+
+def _serves_by_age(original: Any) -> Any:
+    """A roll waits for a second, and not until its process is ready."""
+
+    def is_available(plan: Any, record: Any) -> bool:
+        if record is None or record.memory.stopping_since_ns is not None:
+            return False
+        is_running = isinstance(record.phase, Running)
+        return is_running and plan.is_due(record.phase.started_at_ns + SECOND_NS)
+
+    return is_available
+
+
+LATE = "ready=0.7, late readiness=0.7, never ready=0.3, hooks.after_ready=0.3"
+SICK = "health=0.7, sickness=0.7"
 BUGS: dict[str, Bug] = {
     # the language
     "secrets are not waited for": Bug(secrets, "ready", _always(True), 33),
@@ -682,7 +743,7 @@ BUGS: dict[str, Bug] = {
         adoption.Inheritance, "_about_to_be", _always((0, 0)), 43
     ),
     # new code
-    "new code counts anew": Bug(Notes, "whole", _hands_over_no_count, 40),
+    "new code counts anew": Bug(Notes, "whole", _hands_over_no_count, 154),
     "new code is not told of the dead": Bug(Notes, "whole", _hands_over_no_dead, 63),
     # keeper
     "the old socket is closed first": Bug(Listeners, "bind", _unbinds_first, 10),
@@ -824,6 +885,30 @@ BUGS: dict[str, Bug] = {
         "hooks=0.2, keeper kills=0.6, pauses=0.6, full disk=0.2, taken ports=0.05, late "
         "output=0.2, other processes=0.6, success_exit_codes=0.3, stop.scope=0.3, "
         "apply.confirm_after=0.3, limits.sigpending=0.7, schedule=0.7",
+    ),
+    # readiness and health
+    "nobody has to show that it is ready": Bug(readiness, "missing", _ready_by_age, 2, LATE),
+    "a roll does not wait until who came is ready": Bug(
+        rollout, "is_available", _serves_by_age, 20, LATE
+    ),
+    "a process may take for ever to be ready": Bug(
+        readiness, "deadline_ns", _always(None), 2, LATE
+    ),
+    "a deadline is over too early": Bug(readiness, "deadline_ns", _early, 1, LATE),
+    "who was late has not failed": Bug(
+        backoff,
+        "failures_after",
+        _is_no_failure,
+        47,
+        "ready=0.7, never ready=0.7, backoff.burst=0.7",
+    ),
+    "the unhealthy go on": Bug(recovery, "next_slots", _always(frozenset()), 6, SICK),
+    "one failed probe is enough": Bug(probes, "Probing", _impatient, 15, SICK),
+    "the healthy are restarted with the unhealthy": Bug(
+        recovery, "next_slots", _restarts_the_healthy, 27, SICK
+    ),
+    "who was stopped for its health is started again": Bug(
+        gates, "after_death", _starts_what_was_stopped, 8, SICK
     ),
 }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reconciler.model.action import (
     FindInstants,
     Notify,
+    Probe,
     ReadSecrets,
     RecordGeneration,
     RecordIntent,
@@ -15,6 +16,7 @@ from reconciler.model.action import (
     RecordTimetable,
     RecordVerdict,
     Spawn,
+    Unprobe,
 )
 from reconciler.model.job import Generation, Job, Run, Timetable
 from reconciler.model.observation import (
@@ -32,6 +34,7 @@ from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.units import MILLISECOND_NS as MS
 from reconciler.schedule.instants import found
 from reconciler.wire.link import LinkDecoder, encode
+from tests.sim.probes import Prober
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,12 +103,18 @@ class Controller:
     """What it has told of the wall clock; None: nobody has asked."""
     found: list[tuple[int, InstantsFound]] = field(default_factory=list)
     """Instants that it works out, and when it will have."""
+    prober: Prober = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prober = Prober(self.world)
 
     def due_ns(self) -> int | None:
         world = self.world
         dues = [due for due, _ in self.writes[:1]] + [due for due, *_ in self.readings]
         dues += [due for due in (self.wake_ns, self.back_ns) if due is not None]
         dues += [due for due, _ in self.found]
+        if (due_ns := self.prober.due_ns()) is not None:
+            dues.append(due_ns)
         if self._has_missed_a_leap():
             dues.append(world.kernel.now)
         if self.inbox or world.kernel.to_controller:
@@ -129,6 +138,7 @@ class Controller:
         self.inbox += [observation for observation in heard if observation != HeartbeatAsked()]
         if HeartbeatAsked() in heard:
             self.world.kernel.feed(encode(Notify("WATCHDOG=1")))
+        self._ask(now)
         due = self.wake_ns is not None and now >= self.wake_ns
         if not self.inbox and not due:
             return
@@ -163,6 +173,10 @@ class Controller:
                 self.read_secrets(name)
             case FindInstants():
                 self._find(action)
+            case Probe():
+                self.prober.ask(action)
+            case Unprobe(id):
+                self.prober.drop(id)
             case RecordRun() | RecordGeneration() | RecordTimetable():
                 self.world.decided(action)
                 # One thread writes, in order: nothing is there before what was said earlier.
@@ -170,6 +184,11 @@ class Controller:
                 self.writes.append((max(earliest, self.world.commit_ns()), action))
             case _:
                 self.tell_keeper(action)
+
+    def _ask(self, now: int) -> None:
+        """Go on asking; what is told comes before or after what the keeper says at that time."""
+        for answer in self.prober.go_on():
+            self.inbox.insert(0 if now % 2 else len(self.inbox), answer)
 
     def tell_keeper(self, action: KeeperAction) -> None:
         """Say something to the keeper. What holds secrets gets them here."""

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from tests.sim.language import LANGUAGE, NEWER
+from tests.sim.language import LANGUAGE, NEWER, PROBED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,11 +101,21 @@ def swarm(rng: random.Random, seed: int) -> Faults:
     language = _some(older, speaks, often=0.12, strengths=(0.3, 0.7))
     for each in NEWER:
         own = random.Random(f"{each} {seed}")
-        # What matters to the few alone that have a schedule is to occur with most of these.
-        often = 0.12 if each != "clock leaps" else 0.7 if "schedule" in language else 0.0
+        often = _how_often(each, language)
         language |= _some({each: LANGUAGE[each]}, own, often=often, strengths=(0.3, 0.7))
     nasty = _some(NASTY, random.Random(f"nasty {seed}"), strengths=(0.2, 0.6))
     return Faults(_some(FIRST, rng) | _some(LATER, later) | nasty | language)
+
+
+def _how_often(name: str, language: Mapping[str, float]) -> float:
+    """Return how many of the seeds make use of what came later."""
+    if (
+        name == "clock leaps"
+    ):  # what matters to the few alone that have a schedule is to occur with most of these
+        return 0.7 if "schedule" in language else 0.0
+    if name in PROBED:
+        return 0.5 if {"ready", "health"} & language.keys() else 0.0
+    return 0.15 if name in {"ready", "health"} else 0.12
 
 
 def _some(

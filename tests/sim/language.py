@@ -14,9 +14,11 @@ from reconciler.model.spec import (
     ApplySpec,
     DaemonSpec,
     GroupLimitsSpec,
+    HealthSpec,
     HookSpec,
     LimitsSpec,
     MaxRestartsSpec,
+    ReadySpec,
     ReloadByCommand,
     ReloadBySignal,
     ScheduleSpec,
@@ -34,6 +36,34 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 T = TypeVar("T", bound=Struct)
+
+
+def _ready(rng: random.Random) -> ReadySpec:
+    """Return when a process counts as ready; an address is each slot's own."""
+    kind = rng.choice(({"tcp": "${slot+8100}"}, {"http": "http://h:8${slot}/"}, {"delay": 0}))
+    if "delay" in kind:
+        return ReadySpec(delay=rng.randrange(1, 4) * S)
+    return ReadySpec(
+        **kind,
+        initial_delay=rng.choice((0, 0, S)),
+        interval=rng.choice((S // 2, S)),
+        timeout=rng.choice((S // 2, S)),
+        successes=rng.choice((1, 1, 2)),
+        deadline=rng.choice((3 * S, 4 * S, 6 * S, None)),
+    )
+
+
+def _health(rng: random.Random) -> HealthSpec:
+    return HealthSpec(
+        tcp="${slot+8100}",
+        initial_delay=rng.choice((0, 0, S)),
+        interval=rng.choice((S // 2, S)),
+        timeout=rng.choice((S // 2, S)),
+        failures=rng.randrange(1, 4),
+        successes=rng.choice((1, 1, 2)),
+        action=rng.choice(("restart", "restart", "restart", "stop", "none")),
+    )
+
 
 BASE: Final = frozenset(
     (
@@ -109,6 +139,9 @@ VALUES: Final[Mapping[str, Callable[[random.Random], object]]] = (
         "hook.python": lambda rng: "hooks.main",
         "hook.timeout": lambda rng: rng.randrange(5, 8) * S,
         "hook.on_error": lambda rng: "ignore",
+        "hooks.after_ready": lambda rng: HookSpec(cmd=("hook",), timeout=4 * S),
+        "ready": lambda rng: _ready(rng),
+        "health": lambda rng: _health(rng),
         "rerun_on": lambda rng: rng.choice(((), ("spec_change",), ("boot", "daemon_start"))),
         "schedule": lambda rng: ScheduleSpec(
             **rng.choice(
@@ -155,11 +188,8 @@ def _fields_of(cls: type, prefix: str) -> Iterator[str]:
 MEANINGLESS: Final = {
     "on_demand": "no client comes to the sockets of the simulation",
     "env_file": "the loader reads the files and works them into `env`",
-    "ready": "the programs of the simulation answer no probe yet",
-    "hooks.after_ready": "the programs of the simulation answer no probe yet",
     "watchdog": "the programs of the simulation say nothing of themselves yet",
     "pid_file": "the programs of the simulation hand over to nobody yet",
-    "health": "the programs of the simulation answer no probe yet",
     "watch": "the machine of the simulation has no files; their edits go the way of new secrets",
     "access": "says who may call, which is not simulated",
     "keep_runs": "only the store throws rows away, and that is not simulated",
@@ -211,7 +241,14 @@ NEEDS: Final = {
     "unreadable secrets": "a secret cannot be read now and then",
     "clock leaps": "the wall clock is set forward or back, by seconds, minutes or days",
 }
-LANGUAGE: Final = dict.fromkeys(VALUES, "people make use of this field") | ORDERS | NEEDS
+PROBED: Final = {
+    "late readiness": "a process takes seconds until it is ready",
+    "never ready": "a process does not become ready",
+    "sickness": "a process is unhealthy for a while, or for good",
+    "slow answers": "an answer to a probe takes long, or too long",
+}
+"""What a process may do where somebody asks it."""
+LANGUAGE: Final = dict.fromkeys(VALUES, "people make use of this field") | ORDERS | NEEDS | PROBED
 """What the seeds choose from, beside faults: the same table, so that a failing seed is made smaller by them, too."""
 NEWER: Final = (
     "rollout.max_unavailable",
@@ -220,6 +257,7 @@ NEWER: Final = (
     "clock leaps",
     "daemon.max_concurrent_restarts",
     "rollout.max_surge",
+    *("ready", "health", "hooks.after_ready", *PROBED),
 )
 """What came later: each is chosen by a die of its own, so that histories without it stay what they were."""
 PLAIN_ORDERS: Final = frozenset(

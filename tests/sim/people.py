@@ -174,9 +174,9 @@ class People:
             return bool(spec.use_sockets)
         if path == "schedule":
             return not spec.is_job
-        if path in {"max_restarts", "max_age", "max_age_variance"}:
+        if path in {"max_restarts", "max_age", "max_age_variance", "ready", "health"}:
             return spec.is_job
-        if path.startswith(("restart", "rollout.")):
+        if path.startswith(("restart", "rollout.")) or path == "hooks.after_ready":
             return spec.is_job
         return False
 

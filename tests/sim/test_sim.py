@@ -164,7 +164,7 @@ def test_a_failing_seed_keeps_only_the_faults_that_it_takes() -> None:
 
 
 def test_every_invariant_has_a_judge_or_says_who_judges_it() -> None:
-    assert list(INVARIANTS) == [f"I{number}" for number in range(1, 29)]
+    assert list(INVARIANTS) == [f"I{number}" for number in range(1, 32)]
     for place in INVARIANTS.values():
         path = place.partition(":")[0]
         assert not path.startswith("tests/") or (ROOT / path).exists(), path

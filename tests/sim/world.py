@@ -23,12 +23,13 @@ from tests.sim.controller import Controller, Died, Disk
 from tests.sim.faults import Faults, swarm
 from tests.sim.machine import KeeperDied, Machine
 from tests.sim.people import People
+from tests.sim.probes import Conducts
 from tests.sim.programs import ASKING, program_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from reconciler.model.action import Action, StoreAction
+    from reconciler.model.action import Action, Probe, StoreAction
     from reconciler.model.observation import KeeperObservation
     from reconciler.model.process import Launch
     from reconciler.model.revision import Trial
@@ -103,6 +104,9 @@ class World:
         self.on_power_loss: list[Callable[[], None]] = []
         self.on_keeper_death: list[Callable[[], None]] = []
         self.on_decided: list[Callable[[StoreAction], None]] = []
+        self.on_answered: list[Callable[[Probe, bool], None]] = []
+        self.answers = random.Random(f"answers {seed}")
+        self.conducts = Conducts(self)
         self.leaps = random.Random(f"clock {seed}")
         self.wall_ns = self.leaps.choice(WALL) * S
         """What the wall clock is ahead of the other one."""

@@ -1,8 +1,8 @@
 """Judges of a history: they look at the machine, the disk and what was asked, never at the core's reasons.
 
-`facts` keeps what several of them need; `starts`, `hooks`, `ends`, `serving`, `rollout`, `language` and `schedules`
-watch every instant, `rest` looks when the faults have stopped. `INVARIANTS` says which judge holds which invariant, and
-where those are held that concern no room of the simulation.
+`facts` and `answers` keep what several of them need; `starts`, `hooks`, `ends`, `serving`, `rollout`, `language`,
+`schedules` and `readiness` watch every instant, `rest` looks when the faults have stopped. `INVARIANTS` says which judge
+holds which invariant, and where those are held that concern no room of the simulation.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tests.sim.checkers.facts import Facts
 from tests.sim.checkers.hooks import Hooks
 from tests.sim.checkers.language import Language
 from tests.sim.checkers.needs import Needs
+from tests.sim.checkers.readiness import Readiness
 from tests.sim.checkers.rest import Rest
 from tests.sim.checkers.rollout import Rollout
 from tests.sim.checkers.schedules import Schedules
@@ -52,6 +53,9 @@ INVARIANTS: Final = {
     "I26": "Rollout._brake_holds",
     "I27": "Rollout._successor_could_start",
     "I28": "Rollout.end",
+    "I29": "Readiness._asked",
+    "I30": "Readiness._is_asked_in_time",
+    "I31": "Readiness.spawned",
 }
 
 
@@ -65,6 +69,7 @@ class Checkers:
         self.ends, self.serving, self.rest = Ends(facts), Serving(facts), Rest(facts, self.needs)
         self.rollout = Rollout(facts, self.needs)
         self.language, self.schedules = Language(facts), Schedules(facts)
+        self.readiness = Readiness(facts)
         world.on_power_loss.append(self.serving.forget)
 
     def end(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from reconciler.model.action import Remember, Signal, Spawn
 from reconciler.model.process import ProcessId
 from reconciler.model.units import SECOND_NS as S
+from tests.sim.checkers.answers import Answers
 from tests.sim.programs import ASKING
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Facts:
         world.on_instant.append(self.note)
         world.on_power_loss += [self.asked_said_ns.clear, self.remembered_ns.clear]
         self.kernel.on_born.append(self._born)
+        self.answers = Answers(self)
 
     def changed(self, judge: object) -> bool:
         """Tell whether a process was born, hit or died, or a record came or went, since a judge asked last."""
@@ -191,8 +193,9 @@ class Facts:
         return {name for name, each in sockets if not each.reuseport and str(each.listen) in there}
 
     def may_rest(self, name: str) -> bool:
-        """Tell whether slots of a watcher may rest by themselves: they have succeeded, or were given up."""
-        return self.world.people.has_used(name, "restart: on-failure", "max_restarts")
+        """Tell whether slots of a watcher may rest by themselves: they have succeeded, were given up, or unhealthy."""
+        stops = any(each.action == "stop" for each in self.answers.said(name, "health"))
+        return stops or self.world.people.has_used(name, "restart: on-failure", "max_restarts")
 
     def has_given_up(self, name: str) -> bool:
         """Tell whether a slot of a watcher rests that was to serve: its roll goes no further then."""

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 OVERDUE_NS = 60 * S
 """By so much a process may outlive its max_age in the calm: others of its watcher are replaced before."""
 
+SLOW_NS = 3 * S
+"""How long a process may take in the calm until it has shown that it is ready."""
+
 
 class Language:
     """I20: what a spec says of a watcher is what its processes get, and when they are started, ended and kept."""
@@ -168,6 +171,7 @@ class Language:
         spec = self.world.disk.spec.watchers.get(owner)
         told = spec is None or spec.is_job or self.world.people.hooked_at_all(owner)
         failed = self.failed_ns.get(owner, -1) >= trial.begun_ns
+        failed |= self.facts.answers.has_failed(owner, trial.begun_ns)
         assert told or failed or self.world.unwatched, f"nothing of {owner} failed: {trial.reason}"
 
     def _has_stayed_up(self, name: str, first: int, trial: Trial) -> None:
@@ -184,6 +188,7 @@ class Language:
             # Who has died in this moment is news to come.
             there = alive.get(slot)
             known = there is not None and now - self.facts.born_ns[there.born] >= due
+            known = known and there is not None and self.facts.answers.may_be_ready(there)
             died = self.deaths.get(ProcessId(name, slot), [])
             just = bool(died) and now - died[-1].at_ns <= self.world.leeway_ns
             late = now - self.world.disturbed_ns <= self.world.leeway_ns
@@ -200,10 +205,19 @@ class Language:
                 continue
             if self.facts.may_rest(name) or not self._may_be_replaced():
                 continue
+            if self._takes_long(name, spec):
+                continue
             for process in self.facts.leaders(name):
                 age = self.kernel.now - self.facts.born_ns[process.born]
                 most = spec.max_age + spec.max_age_variance + OVERDUE_NS
                 assert age <= most, f"{process.id} is {age / S} s old"
+
+    def _takes_long(self, name: str, spec: WatcherSpec) -> bool:
+        """Tell whether the first slots may be too old again before the last has had its turn."""
+        if spec.max_age is None or not self.world.people.has_used(name, "ready", "rollout.pause"):
+            return False
+        took = [S, *(each.delay or SLOW_NS for each in self.facts.answers.said(name, "ready"))]
+        return (max(took) + spec.rollout.pause) * self.facts.want(name) >= spec.max_age
 
     def _may_be_replaced(self) -> bool:
         trial = self.world.disk.trial

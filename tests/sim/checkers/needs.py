@@ -121,8 +121,7 @@ class Needs:
         if condition == "started":
             enough = 1 if self.facts.may_rest(name) else len(slots)
             return bool(slots) and len(alive) >= enough
-        old = [p for p in alive if self.kernel.now - self.facts.born_ns.get(p.born, 0) >= S]
-        return bool(slots) and len(old) >= 1
+        return bool(slots) and any(map(self.facts.answers.may_be_ready, alive))
 
     # ---- starts ---------------------------------------------------------------------------------
 
@@ -167,6 +166,9 @@ class Needs:
             return
         if self.facts.has_hook(id.owner, "after_spawn", "after_start") or self.world.journal_fails:
             return
+        shown = self.facts.answers.of.get(process.born)
+        if shown is not None and self.facts.answers.is_late(shown):
+            return  # it is no good, whoever comes after it
         said_ns = self.facts.asked_said_ns.get((id, process.incarnation), self.kernel.now)
         if id.slot <= min(self.facts.wants(id.owner, said_ns)):
             lacks = self._lacking(id.owner, said_ns)
@@ -199,7 +201,9 @@ class Needs:
         if spec is None:
             return False
         return any(
-            not self.is_met(other, str(each.condition)) or self.waits(other)
+            not self.is_met(other, str(each.condition))
+            or self.waits(other)
+            or (not other.startswith("job") and self.facts.has_given_up(other))
             for other, each in spec.dependencies.items()
         )
 
