@@ -1,8 +1,8 @@
 """Judges of a history: they look at the machine, the disk and what was asked, never at the core's reasons.
 
 `facts` and `answers` keep what several of them need; `starts`, `hooks`, `ends`, `serving`, `rollout`, `language`,
-`schedules` and `readiness` watch every instant, `rest` looks when the faults have stopped. `INVARIANTS` says which judge
-holds which invariant, and where those are held that concern no room of the simulation.
+`schedules` and `readiness` watch every instant, `rest` looks when the faults have stopped. `INVARIANTS` says which
+judge holds which invariant, and where those are held that concern no room of the simulation.
 """
 
 from __future__ import annotations

@@ -241,7 +241,7 @@ class Rollout:
         assert record is not None
         if (id, record.incarnation) not in self.successors or self.world.journal_fails:
             return ""  # with what it has noted, a keeper may have forgotten that it is one
-        is_over = self.world.kernel.now >= self._ready_ns(record) + spec.rollout.pause
+        is_over = self.world.kernel.now >= (self._ready_ns(record, spec) or 0) + spec.rollout.pause
         return "" if is_over else "has just been replaced"
 
     def _serves(self, id: ProcessId, spec: WatcherSpec) -> bool:
@@ -250,13 +250,19 @@ class Rollout:
             return False
         if not isinstance(record.phase, Running):
             return False
-        if spec.ready is not None and record.memory.probed and not record.memory.ready_at_ns:
-            return False
-        return self.world.kernel.now >= self._ready_ns(record)
+        ready_ns = self._ready_ns(record, spec)
+        return ready_ns is not None and self.world.kernel.now >= ready_ns
 
-    def _ready_ns(self, record: ProcessRecord) -> int:
+    def _ready_ns(self, record: ProcessRecord, spec: WatcherSpec) -> int | None:
+        """Return when a process was ready, or will be by its age; None: it has to show it yet."""
         assert isinstance(record.phase, Running)
-        return record.memory.ready_at_ns or record.phase.started_at_ns + READY_NS
+        if record.memory.ready_at_ns:
+            return record.memory.ready_at_ns
+        if spec.ready is None or not record.memory.probed:
+            return record.phase.started_at_ns + READY_NS
+        if spec.ready.delay is not None:
+            return record.phase.started_at_ns + spec.ready.delay
+        return self.facts.answers.ready_ns(record.id, record.incarnation)
 
     def _has_succeeded(self, record: ProcessRecord | None, spec: WatcherSpec) -> bool:
         """Tell whether a slot rests because its process has succeeded: nobody waits for it."""
