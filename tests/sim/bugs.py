@@ -66,6 +66,11 @@ def _always(value: object) -> Callable[[Any], Any]:
     return lambda original: lambda *args, **options: value
 
 
+def _whatever_has_changed(_original: Any) -> Any:
+    """A restart of all at once counts for what was edited since, too."""
+    return lambda plan, record, wanted_hash: plan.observed.intent.at_once
+
+
 def _no_gate(original: Any) -> Any:
     """before_spawn and before_start are taken as passed."""
 
@@ -671,7 +676,7 @@ BUGS: dict[str, Bug] = {
         "quick exits=0.2, rollout.max_unavailable=0.7, busy people=0.2",
     ),
     "one restart at once lets all later rolls be": Bug(
-        rollout, "_by_restart_only", _always(True), 30
+        rollout, "is_at_once", _whatever_has_changed, 30
     ),
     "restarts of what is up to date are forgotten": Bug(
         rollout, "is_outdated", _forgets_restarts, 16
@@ -687,9 +692,9 @@ BUGS: dict[str, Bug] = {
         surge, "next_slots", _lets_them_go_early, 18
     ),
     "one more than may be runs beside those wanted": Bug(desired, "max_surge", _lets_one_more, 0),
-    "nobody waits for a place": Bug(gates, "_place", _always(None), 82),
+    "nobody waits for a place": Bug(gates, "_place", _always(None), 206),
     "a place is free before a successor is ready": Bug(
-        brake, "_is_being_replaced", _frees_its_place_early, 82
+        brake, "_is_being_replaced", _frees_its_place_early, 206
     ),
     "a passed hook is asked again": Bug(hooks, "keep", _asks_hook_again, 162),
     "before_stop is skipped": Bug(services, "drive", _stops_before_hook, 5),

@@ -207,11 +207,13 @@ class Rollout:
         self._successor_could_start(record, spec)
         if self._is_in_the_way(record, spec):
             return
-        self._brake_holds(record.id)
+        is_at_once = self._is_at_once(record)
+        if not is_at_once:  # that goes by the brake, and by the others
+            self._brake_holds(record.id)
         if not self._serves(record.id, spec):
             return
         self.failed.pop(record.id, None)
-        if self._is_at_once(record):
+        if is_at_once:
             return
         self._others_serve(record, spec)
         self._stops_at_failure(record)
