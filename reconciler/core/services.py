@@ -30,6 +30,7 @@ from reconciler.core.rollout import Roll
 from reconciler.core.slots import SlotCondition
 from reconciler.core.template import same_slot, slot_hash
 from reconciler.model.process import Exited, ProcessRecord, Running
+from reconciler.model.value import replace
 
 
 def plan_service(plan: Plan, base_hash: str) -> None:
@@ -59,6 +60,8 @@ def plan_service(plan: Plan, base_hash: str) -> None:
             plan.restless.add(slot)
         if record is not None and slot not in plan.conditions:
             plan.conditions[slot] = conditions.of_process(plan, record, hashes.get(slot, ""))
+        if slot not in hashes and slot in plan.conditions:
+            plan.conditions[slot] = replace(plan.conditions[slot], surplus=True)
     if not plan.unreached:
         _finish_start(plan)
 

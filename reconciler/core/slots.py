@@ -37,7 +37,7 @@ class SlotCondition(Struct, frozen=True):
     stuck: bool = False
     """It waits for another watcher, which does not come to what is waited for by itself."""
     surplus: bool = False
-    """It is beyond those that a job has by now: what its run has come to counts for nobody who waits for the job."""
+    """It is beyond those that there are to be: what it has come to counts for nobody who waits for the watcher."""
 
 
 BEING_STARTED: Final = SlotCondition("Starting", "is being started")

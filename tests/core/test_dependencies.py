@@ -192,6 +192,17 @@ def test_a_chain_starts_one_after_the_other_and_branches_side_by_side() -> None:
     assert starts == [(0, "a.1"), (1, "b.1"), (1, "c.1"), (2, "d.1")]
 
 
+def test_a_slot_that_is_more_than_wanted_by_now_does_not_make_a_watcher_ready() -> None:
+    stage = Stage().apply(spec(db=watcher(numprocesses=2, backoff=SOON))).wait(60)
+    for _ in range(5):
+        stage.exit("db.1", 1)
+    assert stage.slot("db.1").state == "BackOff"
+    stage.apply(spec(db=watcher(backoff=SOON), web=watcher(depends_on=on())))
+    assert "web.1" not in stage.alive()
+    stage.wait(60)
+    assert stage.alive() == ["db.1", "web.1"]
+
+
 @pytest.mark.parametrize("code", [0, 1])
 def test_what_runs_of_a_job_that_was_scaled_down_have_come_to_does_not_count(code: int) -> None:
     web = watcher(depends_on=on("completed", "a"))

@@ -143,10 +143,12 @@ class Answers:
         delays = [each.delay for each in self.said(process.id.owner, "ready")]
         return shown.ready_ns is not None or any(d is not None and age_ns >= d for d in delays)
 
-    def ready_ns(self, id: ProcessId, incarnation: int) -> int | None:
-        """Return since when a process may count as ready by what it has answered; None: it has not."""
+    def ready_ns(self, id: ProcessId, incarnation: int, *, surely: bool) -> int | None:
+        """Return since when a process may count as ready, or must, by what it has answered; None: it has not."""
         shown = self._named.get((self.kernel.boots, id, incarnation))
-        return None if shown is None else shown.ready_ns
+        if shown is None:
+            return None
+        return shown.surely_ready_ns if surely else shown.ready_ns
 
     def surely_ready_ns(self, process: Process) -> int | None:
         """Return since when a process must count as ready; None: nobody can say."""

@@ -123,6 +123,8 @@ class Hooks:
             known &= all(end <= begun for _, end in self.world.unwatched)
         if self._is_of_another_generation(id) or self._may_have_lapsed(id.owner):
             return
+        if id.slot > min(self.facts.wants(id.owner)):
+            return  # nobody needs a slot beyond any more when the others are replaced sooner
         assert not known or passed <= taken, f"{id} runs again though it has passed"
 
     def _may_have_lapsed(self, name: str) -> bool:

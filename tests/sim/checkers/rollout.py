@@ -187,7 +187,7 @@ class Rollout:
             self._judge(record)
         elif id.slot in self._slots_beyond(id.owner) and reason not in OF_ITS_OWN:
             spec = self.world.disk.spec.watchers[id.owner]
-            if self._serves(id, spec):
+            if self._serves(id, spec, surely=True):
                 self._others_serve(record, spec)
         if _is_of_roll(reason):
             self.giving_way.add((id, incarnation))
@@ -210,7 +210,7 @@ class Rollout:
         is_at_once = self._is_at_once(record)
         if not is_at_once:  # that goes by the brake, and by the others
             self._brake_holds(record.id)
-        if not self._serves(record.id, spec):
+        if not self._serves(record.id, spec, surely=True):
             return
         self.failed.pop(record.id, None)
         if is_at_once:
@@ -246,16 +246,18 @@ class Rollout:
         is_over = self.world.kernel.now >= (self._ready_ns(record, spec) or 0) + spec.rollout.pause
         return "" if is_over else "has just been replaced"
 
-    def _serves(self, id: ProcessId, spec: WatcherSpec) -> bool:
+    def _serves(self, id: ProcessId, spec: WatcherSpec, *, surely: bool = False) -> bool:
         record = self.told.get(id)
         if record is None or (id, record.incarnation) in self.asked:
             return False
         if not isinstance(record.phase, Running):
             return False
-        ready_ns = self._ready_ns(record, spec)
+        ready_ns = self._ready_ns(record, spec, surely=surely)
         return ready_ns is not None and self.world.kernel.now >= ready_ns
 
-    def _ready_ns(self, record: ProcessRecord, spec: WatcherSpec) -> int | None:
+    def _ready_ns(
+        self, record: ProcessRecord, spec: WatcherSpec, *, surely: bool = False
+    ) -> int | None:
         """Return when a process was ready, or will be by its age; None: it has to show it yet."""
         assert isinstance(record.phase, Running)
         if record.memory.ready_at_ns:
@@ -264,7 +266,10 @@ class Rollout:
             return record.phase.started_at_ns + READY_NS
         if spec.ready.delay is not None:
             return record.phase.started_at_ns + spec.ready.delay
-        return self.facts.answers.ready_ns(record.id, record.incarnation)
+        shown_ns = self.facts.answers.ready_ns(record.id, record.incarnation, surely=surely)
+        if surely and shown_ns is not None:
+            shown_ns += S  # an answer that comes together with an edit of the question counts for neither
+        return shown_ns
 
     def _has_succeeded(self, record: ProcessRecord | None, spec: WatcherSpec) -> bool:
         """Tell whether a slot rests because its process has succeeded: nobody waits for it."""
