@@ -268,7 +268,9 @@ class Rollout:
             return record.phase.started_at_ns + spec.ready.delay
         shown_ns = self.facts.answers.ready_ns(record.id, record.incarnation, surely=surely)
         if surely and shown_ns is not None:
-            shown_ns += S  # an answer that comes together with an edit of the question counts for neither
+            shown_ns += (
+                S  # an answer that comes together with an edit of the question counts for neither
+            )
         return shown_ns
 
     def _has_succeeded(self, record: ProcessRecord | None, spec: WatcherSpec) -> bool:
