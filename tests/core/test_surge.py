@@ -115,7 +115,7 @@ def test_a_version_that_is_never_ready_replaces_nobody() -> None:
     stage = Stage().apply(unready("old", count=2)).wait(1)
     for name in ("web.1", "web.2"):
         stage.exit(f"{name}:ready", 0)
-    stage.wait(10).apply(unready("bad", count=2)).wait(3600)
+    stage.wait(10).apply(unready("bad", count=2)).wait(600)
     assert [what for _, what in story(stage, 11)] == ["+3"]
     seen = stage.status("web")
     assert (seen.state, seen.ready) == ("Rolling", 2)

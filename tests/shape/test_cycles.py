@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import pytest
@@ -55,11 +56,12 @@ def _short(name: str) -> str:
     return name.removeprefix("reconciler.")
 
 
-def _all_imports() -> set[Import]:
+@cache
+def _all_imports() -> frozenset[Import]:
     """Return who imports whom; a folder's own words are no module that could be in a circle with its files."""
     folders = {_short(name) for name, module in modules().items() if module.is_package}
     found = (each for module in modules().values() for each in _imports_of(module))
-    return {each for each in found if each.by != each.of and each.of not in folders}
+    return frozenset(each for each in found if each.by != each.of and each.of not in folders)
 
 
 def _circles(found: Iterable[Import]) -> list[list[str]]:

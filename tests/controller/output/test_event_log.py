@@ -92,7 +92,7 @@ def test_who_follows_the_whole_gets_what_this_controller_told_and_reads_no_more(
 def test_a_follower_that_comes_back_gets_what_it_missed_meanwhile(instance: Instance) -> None:
     instance.store(by_hand(web=service()))
     client = instance.start().client()
-    until(lambda: instance.keeper.spawned())
+    until(lambda: "process.started" in [each["type"] for each in all_events(client)])
     last = all_events(client)[-1]["seq"]
     client.call("stop", names=["web"], wait=True)
     instance.stop()
