@@ -27,9 +27,10 @@ TO: Final[Mapping[DependencyCondition, str]] = {
 
 
 class Unmet(NamedTuple):
-    """A dependency that holds back starts: who, in words what is waited for, and for how long at the most."""
+    """A dependency that holds back starts: who, in words what is waited for, how that stands, and for how long."""
 
     name: str
+    what: str
     note: str
     is_stuck: bool
     timeout: int | None
@@ -53,7 +54,8 @@ def held(
     if first.timeout is not None and plan.is_due(since_ns + first.timeout):
         note = f"{first.note}; gave up after {format_duration(first.timeout)}"
         return SlotCondition("Failed", note, since_ns, stuck=first.is_stuck)
-    return SlotCondition("Waiting", first.note, since_ns, stuck=first.is_stuck)
+    note, what = first.note, first.what
+    return SlotCondition("Waiting", note, since_ns, stuck=first.is_stuck, waits_for=what)
 
 
 def unmet(plan: Plan, *, is_new: bool) -> Iterator[Unmet]:
@@ -64,15 +66,16 @@ def unmet(plan: Plan, *, is_new: bool) -> Iterator[Unmet]:
         assert each.condition is not None
         standing, what = plan.world.standings.get(name), f"waiting for {name} {TO[each.condition]}"
         if standing is None:
-            yield Unmet(name, what, False, each.timeout)
+            yield Unmet(name, what, what, False, each.timeout)
         elif each.condition in standing.met:
             if is_new and not (standing.is_up_to_date or is_stopped):
-                note = f"waiting for {name} to be replaced: {standing.note}"
-                yield Unmet(name, note, False, each.timeout)
+                what = f"waiting for {name} to be replaced"
+                yield Unmet(name, what, f"{what}: {standing.note}", False, each.timeout)
         else:
             why = standing.why_not(each.condition)
             if each.required or not why:
-                yield Unmet(name, f"{what}: {why or standing.note}", bool(why), each.timeout)
+                note = f"{what}: {why or standing.note}"
+                yield Unmet(name, what, note, bool(why), each.timeout)
 
 
 def passed_over(plan: Plan) -> Iterator[str]:

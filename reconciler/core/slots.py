@@ -36,6 +36,8 @@ class SlotCondition(Struct, frozen=True):
     ready: bool = False
     stuck: bool = False
     """It waits for another watcher, which does not come to what is waited for by itself."""
+    waits_for: str = ""
+    """What it waits for of another watcher, without how that stands."""
     surplus: bool = False
     """It is beyond those that there are to be: what it has come to counts for nobody who waits for the watcher."""
 

@@ -89,7 +89,10 @@ def _note(plan: Plan, tally: Tally, count: int) -> str:
         done = tally.states["Completed"] if plan.spec.is_job else tally.ready
         return f"{state}, {done} of {count} {'have succeeded' if plan.spec.is_job else 'are ready'}"
     only = plan.conditions.get(1)
-    return f"{only.state}: {only.note}" if only is not None and only.note else state
+    if only is None or not only.note:
+        return state
+    # Not how that stands in turn: each change of the first of a long chain would go through all of it.
+    return f"{only.state}: {only.waits_for or only.note}"
 
 
 def _idle(plan: Plan, tally: Tally, count: int) -> str:

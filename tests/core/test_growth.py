@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from math import log2
 from typing import TYPE_CHECKING, Any
 
@@ -326,6 +327,21 @@ def test_many_slots_of_one_watcher_are_started_with_no_more_work_than_many_watch
     assert slots_work <= 1.3 * watchers_work
     # And twice as many take twice the work.
     assert work_of(lambda: start(spec(w=watcher(numprocesses=2 * count)))) <= 2.2 * slots_work
+
+
+def test_what_the_first_of_a_chain_does_concerns_the_next_of_it_alone() -> None:
+    def chain(length: int) -> Stage:
+        names = [f"w{number}" for number in range(length)]
+        watchers = {
+            name: watcher(depends_on={before: DependencySpec("ready")})
+            for before, name in pairwise(names)
+        }
+        return Stage().apply(spec(w0=watcher(), **watchers)).wait(0.5)
+
+    stages = [chain(length) for length in (FEW, 10 * FEW)]
+    few, much = (work_of(lambda stage=stage: stage.exit("w0.1", 1)) for stage in stages)
+    assert few > 100
+    assert much <= few + PER_DOUBLING * log2(10)
 
 
 @pytest.mark.parametrize("rollout", [{"max_unavailable": "25%"}, {"max_surge": "25%"}])
