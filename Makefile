@@ -4,7 +4,7 @@ SEEDS ?= 10000
 FRAMES ?= 1000000
 SPECS ?= 100000
 # Of tests beside each other: more than there are processors, since most of them wait.
-JOBS ?= 6
+JOBS ?= 4
 CONTROLLER ?= 1000
 KEEPER ?= 200
 UPGRADE ?= 100
