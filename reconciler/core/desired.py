@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.intent import Intent
 from reconciler.model.spec import WatcherSpec
-from reconciler.model.units import share_of
+from reconciler.model.units import share_of, some_of
 
 
 def count(spec: WatcherSpec, intent: Intent) -> int:
@@ -51,8 +51,7 @@ def max_unavailable(spec: WatcherSpec, want: int) -> int:
 
 def max_surge(spec: WatcherSpec, want: int) -> int:
     """Return how many slots beyond those wanted may run while others are replaced."""
-    most = spec.rollout.max_surge
-    return max(1, share_of(most, want)) if want and share_of(most, 100) else 0
+    return some_of(spec.rollout.max_surge, want) if want else 0
 
 
 def least_ready(spec: WatcherSpec, want: int) -> int:

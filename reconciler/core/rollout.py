@@ -76,7 +76,7 @@ def next_slots(plan: Plan, hashes: Mapping[int, str], beyond: int) -> Roll:
             continue
         if reason := why_stale(plan, record, hashes[slot]):
             stale[slot] = reason
-        if _has_failed(plan, record, hashes[slot]):
+        if has_failed(plan, record, hashes[slot]):
             plan.failed.add(slot)
     if not stale:
         return Roll()
@@ -341,7 +341,7 @@ def is_for_another(memory: Memory) -> bool:
     return is_roll and memory.stopping_since_ns is not None
 
 
-def _has_failed(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
+def has_failed(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
     """Tell whether a process that is as the spec wants it did not stay up, and none has become ready since."""
     memory, phase = record.memory, record.phase
     if not same_slot(record.template_hash, wanted_hash) or is_for_another(memory):

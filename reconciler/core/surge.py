@@ -25,13 +25,15 @@ def beyond(plan: Plan) -> range:
 
 
 def serving(plan: Plan, base_hash: str) -> int:
-    """Return how many of them serve, so that others may be missing."""
+    """Return how many of them serve, so that others may be missing; one that has failed stops the roll."""
     mains, slots = plan.slots.mains, beyond(plan)
-    plan.serving.update(
-        slot
-        for slot in plan.look(slot for slot in mains if slot in slots)
-        if rollout.is_settled(plan, mains[slot]) and not _is_stale(plan, mains[slot], base_hash)
-    )
+    for slot in plan.look(slot for slot in mains if slot in slots):
+        record = mains[slot]
+        if rollout.is_settled(plan, record) and not _is_stale(plan, record, base_hash):
+            plan.serving.add(slot)
+        elif same_template(record.template_hash, base_hash):
+            if rollout.has_failed(plan, record, record.template_hash):
+                plan.failed.add(slot)
     return len(plan.serving) + plan.slots.serving_elsewhere
 
 

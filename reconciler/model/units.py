@@ -301,6 +301,11 @@ def share_of(share: int | str, whole: int) -> int:
     return share if isinstance(share, int) else whole * int(share[:-1]) // 100
 
 
+def some_of(share: int | str, whole: int) -> int:
+    """Return how many of `whole` a share is, at least one unless it is none at all."""
+    return max(1, share_of(share, whole)) if share_of(share, 100) else 0
+
+
 class Reads(Struct, frozen=True):
     """Marks a field whose value is read from text by `parse`; stands in `Annotated`.
 

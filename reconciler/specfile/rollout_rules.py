@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from reconciler.model.units import parse_share, share_of
+from reconciler.model.units import parse_share, share_of, some_of
 
 if TYPE_CHECKING:
     from reconciler.specfile.given import Given
@@ -34,6 +34,5 @@ def _surge(rollout: Given, slots: int) -> int:
     if not rollout.says("max_surge"):
         return 0
     with suppress(ValueError):
-        most = parse_share(rollout.data.get("max_surge"))
-        return max(1, share_of(most, slots)) if share_of(most, 100) else 0
+        return some_of(parse_share(rollout.data.get("max_surge")), slots)
     return 0

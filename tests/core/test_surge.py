@@ -143,6 +143,17 @@ def test_one_beyond_that_dies_is_started_again_and_the_roll_waits() -> None:
     assert stage.status("web").as_desired
 
 
+def test_one_beyond_that_fails_stops_the_roll_though_others_might_be_missing() -> None:
+    stage = settled(4, most=1)
+    stage.apply(web("new", 4, most=1))
+    for _ in range(20):
+        stage.exit("web.5", 1) if "web.5" in stage.alive() else None
+        stage.wait(0.5)
+    assert {what for _, what in story(stage) if what[0] == "-"} == {"-1"}
+    stage.wait(60)
+    assert stage.status("web").as_desired
+
+
 def test_one_beyond_that_dies_while_it_serves_is_missed_as_any_other() -> None:
     stage = settled(2)
     stage.apply(web("new", 2)).wait(1.5).exit("web.3", 1).wait(20)
