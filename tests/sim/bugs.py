@@ -670,7 +670,7 @@ BUGS: dict[str, Bug] = {
     "nobody is left alone after a replacement": Bug(rollout, "is_settled", _keeps_no_pause, 15),
     "a roll goes on past what has failed": Bug(
         rollout,
-        "_has_failed",
+        "has_failed",
         _always(False),
         69,
         "quick exits=0.2, rollout.max_unavailable=0.7, busy people=0.2",
