@@ -68,7 +68,7 @@ class Checkers:
         self.needs = Needs(facts)
         self.ends, self.serving, self.rest = Ends(facts), Serving(facts), Rest(facts, self.needs)
         self.rollout = Rollout(facts, self.needs)
-        self.language, self.schedules = Language(facts), Schedules(facts)
+        self.language, self.schedules = Language(facts, self.needs), Schedules(facts)
         self.readiness = Readiness(facts)
         world.on_power_loss.append(self.serving.forget)
 

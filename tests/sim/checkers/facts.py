@@ -175,6 +175,14 @@ class Facts:
         key = process.id, process.incarnation
         return not any((each.id, each.incarnation) == key for each in self.kernel.leaders())
 
+    def may_be_anothers(self, process: Process) -> bool:
+        """Tell whether a process without a sign may be taken for one that another watcher leaves alone on purpose.
+
+        docs/reliability.md, not promised: among those that may have left it, the last to die was it.
+        """
+        leaves = any(path == "stop.scope" for _, path in self.world.people.used)
+        return leaves and self.may_be_nobodys(process)
+
     def taken_sockets(self) -> set[str]:
         """Return the sockets at whose addresses something listens that was left on purpose, or is to stay as it is.
 

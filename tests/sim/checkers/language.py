@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reconciler.model.spec import WatcherSpec
     from tests.contract.fake_kernel import Process, Program
     from tests.sim.checkers.facts import Facts
+    from tests.sim.checkers.needs import Needs
     from tests.sim.machine import Death
 
 OVERDUE_NS = 60 * S
@@ -27,8 +28,9 @@ SLOW_NS = 3 * S
 class Language:
     """I20: what a spec says of a watcher is what its processes get, and when they are started, ended and kept."""
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(self, facts: Facts, needs: Needs) -> None:
         self.facts, self.world, self.kernel = facts, facts.world, facts.kernel
+        self.needs = needs
         self.deaths: dict[ProcessId, list[Death]] = {}
         """Of the slots, in this boot."""
         self.failed_ns: dict[str, int] = {}
@@ -230,8 +232,10 @@ class Language:
             if spec is None or process.id.role != "main":
                 continue
             self._is_in_force(process, spec)
-            stays = not self._may_be_replaced() or self.facts.has_given_up(process.id.owner)
-            if not stays and not spec.is_job:
+            owner = process.id.owner
+            # A roll goes no further beside a slot that rests, nor while what its successors need is not there.
+            stays = self.facts.has_given_up(owner) or self.needs.waits(owner)
+            if self._may_be_replaced() and not stays and not spec.is_job:
                 launch = self.world.launches[self.kernel.boots, process.id, process.incarnation]
                 self._is_launched_as_said(process, spec, launch)
         self._reloads_came()

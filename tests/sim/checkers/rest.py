@@ -164,7 +164,11 @@ class Rest:
         self.world.shut_down()
         code = self.world.keeper.exit_code
         assert code is not None, "the manager does not end"
-        left_over = [p for p in self.kernel.alive() if self.facts.may_be_left(p)]
+        left_over = [
+            p
+            for p in self.kernel.alive()
+            if self.facts.may_be_left(p) or self.facts.may_be_anothers(p)
+        ]
         others = [p for p in self.kernel.alive() if p not in left_over]
         assert not others, f"left alive: {others}"
         held = [each for process in left_over for each in process.sockets]
