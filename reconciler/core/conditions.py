@@ -54,10 +54,12 @@ def _of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
                 note = _waiting(plan, record, trouble)
                 found = SlotCondition("Failing", note, at_ns)
             else:
-                return _of_running(plan, record, wanted_hash, at_ns)
+                found = _of_running(plan, record, wanted_hash, at_ns)
         case _:
             assert_never(record.phase)
-    return replace(found, outdated=_is_outdated(plan, record, wanted_hash))
+    outdated = _is_outdated(plan, record, wanted_hash)
+    older = outdated and rollout.is_of_older_spec(record, wanted_hash)
+    return replace(found, outdated=outdated, of_older_spec=older)
 
 
 def _of_starting(plan: Plan, record: ProcessRecord, phase: Running) -> SlotCondition | None:
@@ -106,9 +108,8 @@ def _of_running(
     note = note or watched_files.note(plan) or notifications.note(record)
     if not note and slot > plan.want:
         note = "serves while others are replaced (rollout.max_surge)"
-    outdated = _is_outdated(plan, record, wanted_hash)
     check_ns = demand.check_ns(plan)
-    return SlotCondition("Running", note, since_ns, check_ns, outdated, bool(held_back))
+    return SlotCondition("Running", note, since_ns, check_ns, held_back=bool(held_back))
 
 
 def _is_outdated(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:

@@ -85,7 +85,7 @@ def _stands(goal: Goal, condition: DependencyCondition, it: Subject) -> Judged:
     is_met, why = standing.stands(it.plan, goal.slots, condition)
     if is_met:
         return DONE
-    if not why and it.paused and any(slot.outdated for slot in it.plan.conditions.values()):
+    if not why and it.kept:
         why = "is not replaced: the revision is not good"
     return Judged("failed", why) if why else OPEN
 
@@ -111,7 +111,7 @@ def _stopped(goal: Goal, it: Subject) -> Judged:
 def _up(goal: Goal, it: Subject) -> Judged:
     if it.spec is None or it.idle:
         return Judged("failed", f"does not run: {it.idle}" if it.spec else REMOVED)
-    slots = {slot.slot: slot for slot in it.status.slots}
+    slots, kept = {slot.slot: slot for slot in it.status.slots}, {*it.kept}
     asked = goal.slots or tuple(range(1, it.count + 1))
     if max(asked) > it.count:
         return Judged("failed", f"slot {max(asked)} was scaled away meanwhile")
@@ -121,7 +121,7 @@ def _up(goal: Goal, it: Subject) -> Judged:
             return Judged("failed", f"{which}{slot.note}")
         if slot.stuck and not slot.outdated:
             return Judged("failed", f"{which}{slot.note}")
-        if slot.outdated and it.paused and slot.state == "Running":
+        if slot.slot in kept:
             return Judged("failed", f"{which}is not replaced: the revision is not good")
     if not goal.slots:
         return DONE if it.status.as_desired else OPEN

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from reconciler.core import desired, generations, intents
+from reconciler.core import desired, generations, intents, rollout
 from reconciler.core.plan import Plan
 from reconciler.model.intent import NOBODY, Intent, RequestedBy
 from reconciler.model.observation import RetryAsked, SignalAsked
@@ -42,8 +42,6 @@ class Subject(Struct, frozen=True):
     """The slots that are meant; None: the watcher as a whole."""
     by_name: bool = True
     """It was named; False: a glob or a label selected it."""
-    paused: bool = False
-    """The newest revision is not good: what runs as before it is not replaced."""
     by: RequestedBy = NOBODY
     awaits: str = ""
     """Of a start: what it requires that does not come by itself, in words."""
@@ -60,6 +58,12 @@ class Subject(Struct, frozen=True):
     def count(self) -> int:
         """Return how many slots it has."""
         return desired.count(self.named, self.observed.intent)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Return the slots that go on as before, because the newest revision is not good."""
+        found = self.plan.conditions.items()
+        return tuple(slot for slot, each in found if rollout.is_kept(self.plan, each))
 
     @property
     def idle(self) -> str:
@@ -323,16 +327,16 @@ def restart(it: Subject, *, at_once: bool = False) -> Decision:
         return _not_for(it, f"cannot be restarted: {it.idle}" if it.idle else _beyond(it))
     if it.in_state("Completed") and not it.by_name:
         return _completed(it)
-    kept = tuple(slot.slot for slot in it.in_state("Running", "Starting") if slot.outdated)
+    kept = {*it.kept}
     wanted = it.slots or tuple(range(1, it.count + 1))
     free = tuple(slot for slot in wanted if slot not in kept)
-    if it.paused and not free:
+    if not free:
         return _not_for(
             it,
             "is kept at an older revision, because the newest one is not good: `reconcile apply "
             "--continue` continues it, `reconcile rollback` reverts it",
         )
-    slots = free if it.paused and kept else it.slots
+    slots = free if kept else it.slots
     intent = intents.restarted(it.observed.intent, slots, at_once=at_once)
     return Decision(_restarts(it, at_once=at_once), goal=it.goal("up", slots=slots), intent=intent)
 

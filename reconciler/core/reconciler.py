@@ -183,7 +183,7 @@ class Reconciler(Picture):
 
     def subject(self, name: str, now_ns: int, wall_offset_ns: int) -> Subject:
         """Return all that is known of a watcher, for `core.orders` and `core.goals`."""
-        trial, base_hash, plan = self.proof.trial, self.base_hash(name), self._shown(name, now_ns)
+        base_hash, plan = self.base_hash(name), self._shown(name, now_ns)
         return Subject(
             name,
             self.spec.watchers.get(name),
@@ -192,7 +192,6 @@ class Reconciler(Picture):
             base_hash,
             self.facts,
             plan,
-            paused=trial is not None and trial.stops_roll,
         )
 
     def watcher_status(

@@ -22,6 +22,7 @@ from reconciler.core import (
 )
 from reconciler.core.backoff import is_completed, proves_nothing, share
 from reconciler.core.plan import Plan
+from reconciler.core.slots import SlotCondition
 from reconciler.core.sockets import holds_former, is_in_the_way, needs_handover, waiting_for_shared
 from reconciler.core.template import (
     files_of,
@@ -103,15 +104,29 @@ def _have_to_go_first(plan: Plan) -> bool:
 
 def _moving(plan: Plan, hashes: Mapping[int, str], stale: dict[int, str]) -> dict[int, str]:
     """Return which of the stale slots are replaced sooner or later; a revision that is not good stops a roll."""
-    mains, trial = plan.slots.mains, plan.world.trial
-    if trial is None or not trial.stops_roll:
+    mains = plan.slots.mains
+    if not _is_stopped(plan):
         return stale
     return {
         slot: reason
         for slot, reason in stale.items()
         if mains[slot].memory.stopping_since_ns is not None
-        or same_spec(mains[slot].template_hash, hashes[slot])
+        or not is_of_older_spec(mains[slot], hashes[slot])
     }
+
+
+def _is_stopped(plan: Plan) -> bool:
+    return plan.world.trial is not None and plan.world.trial.stops_roll
+
+
+def is_of_older_spec(record: ProcessRecord, wanted_hash: str) -> bool:
+    """Tell whether it is the spec or its secrets by which a process is not what is wanted."""
+    return not same_spec(record.template_hash, wanted_hash)
+
+
+def is_kept(plan: Plan, condition: SlotCondition) -> bool:
+    """Tell whether a slot goes on as before, because the newest revision is not good."""
+    return _is_stopped(plan) and condition.of_older_spec and condition.state != "Stopping"
 
 
 def _chosen(

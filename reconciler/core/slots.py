@@ -29,6 +29,8 @@ class SlotCondition(Struct, frozen=True):
     """When it goes on by itself."""
     outdated: bool = False
     """Its process runs, but not as the spec now says."""
+    of_older_spec: bool = False
+    """It is outdated by the spec or its secrets, and not only by a restart or by files that are watched."""
     held_back: bool = False
     """It would be replaced, but was too often already."""
     runs: bool = False

@@ -240,14 +240,13 @@ def _overall(view: _View, slots: tuple[SlotStatus, ...]) -> tuple[WatcherState, 
 def _roll_note(view: _View, slots: tuple[SlotStatus, ...], note: str) -> str:
     """Return how far a roll is, and which slot it waits for."""
     plan = view.plan
-    outdated, trial = any(slot.outdated for slot in slots), plan.world.trial
-    if not outdated:
+    if not any(slot.outdated for slot in slots):
         return note
     wanted = [slot for slot in slots if slot.slot <= plan.want]
     done = sum(slot.as_desired for slot in wanted)
     progress = f"{done} of {len(wanted)} replaced"
-    if trial is not None and trial.stops_roll:
-        return f"paused, {progress}: {trial.reason}"
+    if _keeps_some(view) and plan.world.trial is not None:
+        return f"paused, {progress}: {plan.world.trial.reason}"
     if len(slots) == 1:
         return note or "to be replaced"
     noted = [slot for slot in slots if slot.note and not _stands_in(view, slot)]
@@ -256,6 +255,10 @@ def _roll_note(view: _View, slots: tuple[SlotStatus, ...], note: str) -> str:
     resting = [each.id.slot for each in view.records() if rollout.is_in_pause(view.plan, each)]
     pause = format_duration(view.plan.spec.rollout.pause)
     return f"{progress}, a pause of {pause} after slot {resting[-1]}" if resting else progress
+
+
+def _keeps_some(view: _View) -> bool:
+    return any(rollout.is_kept(view.plan, each) for each in view.plan.conditions.values())
 
 
 def _stands_in(view: _View, slot: SlotStatus) -> bool:
@@ -369,11 +372,12 @@ def _conditions(
         want if view.plan.spec.is_job else desired.least_ready(view.plan.spec, want)
     )
     is_ready |= bool(slots) and all(slot.state == "Idle" for slot in slots)  # who comes is served
-    old = f"{outdated} of {len(slots)} slots run an older spec" if outdated else ""
+    stays = "Paused" if _keeps_some(view) else "Outdated"
+    old = f"{outdated} of {len(slots)} slots are to be replaced" if outdated else ""
     found = (
         ("AsDesired", as_desired, "AsDesired" if as_desired else "Differs", note),
         ("Ready", is_ready, "Ready" if is_ready else "NotReady", f"{ready} of {want} ready"),
-        ("UpToDate", not outdated, "Outdated" if outdated else "UpToDate", old),
+        ("UpToDate", not outdated, stays if outdated else "UpToDate", old),
         ("Failing", bool(failing), state, trouble),
         *_dependencies(view),
         *_health(view),

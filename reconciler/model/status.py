@@ -40,7 +40,7 @@ class Condition(Struct, frozen=True):
     type: str = ""
     status: bool = False
     reason: str = ""
-    """One word for programs."""
+    """One word for programs; of UpToDate Paused, where a revision that is not good keeps slots as they are."""
     message: str = ""
     """One sentence for people."""
     since_ns: int = 0

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from reconciler.core import goals, orders
 from reconciler.core.intents import restarted
 from reconciler.model.intent import NO_INTENT
 from reconciler.model.observation import IntentChanged
+from reconciler.model.order import Goal
 from reconciler.model.process import Running
-from reconciler.model.spec import HooksSpec, ReadySpec, RolloutSpec
+from reconciler.model.spec import HooksSpec, ReadySpec, RolloutSpec, WatchSpec
 from tests.core.stage import HOOK, S, Stage, spec, watcher
 
 if TYPE_CHECKING:
@@ -172,6 +174,32 @@ def test_status_tells_why_a_roll_has_stopped() -> None:
     assert (
         stage.status("web").note == "paused, 1 of 3 replaced: web.1 ended with exit 3 after 500ms"
     )
+    assert stage.status("web").conditions[2].reason == "Paused"
+
+
+def test_what_a_revision_that_is_not_good_does_not_keep_is_not_paused_by_it() -> None:
+    watched, other = (
+        watcher(numprocesses=2, watch=WatchSpec(paths=("/srv/app",))),
+        watcher(numprocesses=2),
+    )
+    stage = Stage()
+    stage.disk = {"watched": "1"}
+    stage.apply(spec(watched=watched, other=other)).wait(10)
+    stage.try_out(spec(watched=watched, other=other, bad=watcher())).wait(0.5).exit("bad.1", 1)
+    assert stage.outcome == "paused"
+    stage.tell(IntentChanged("other", restarted(NO_INTENT, None, at_once=False)))
+    stage.edit("watched", "2")
+    for name in ("watched", "other"):
+        subject = stage.reconciler.subject(name, stage.now, 0)
+        assert subject.status.note.startswith("0 of 2 replaced, slot 1 is not ready:")
+        assert {goals.judge(Goal(name, kind), subject).state for kind in ("up", "ready")} <= {
+            "open",
+            "done",
+        }
+        assert orders.restart(subject).taken == "accepted"
+        assert subject.status.conditions[2].reason == "Outdated"
+    stage.wait(10)
+    assert stage.status("watched").as_desired and stage.status("other").as_desired
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,8 @@ def _groups(told: Told, watcher: WatcherStatus, slots: Sequence[SlotStatus]) -> 
         alike = list(each)
         first, names = alike[0], [f"{watcher.name}.{slot.slot}" for slot in alike]
         message = f"{format_few(names, 5)} {'is' if len(names) == 1 else 'are'} {first.state}"
-        note = first.note or ("of an older spec" if first.outdated else "")
+        stale = "of an older spec" if _is_kept(watcher) else "to be replaced"
+        note = first.note or (stale if first.outdated else "")
         message += f": {note}" if note else ""
         since_ns = min(slot.since_ns for slot in alike)
         because = tuple(_last_end(told, watcher, first))
@@ -251,8 +252,11 @@ def _sockets(told: Told, watcher: WatcherStatus) -> Iterator[Cause]:
 def _is_for_revision(told: Told, watcher: WatcherStatus) -> bool:
     """Tell whether the revision is not good, and that keeps a watcher from being replaced or is for its sake."""
     status = told.status
-    is_old = any(slot.outdated for slot in watcher.slots)
-    return status.outcome in NOT_GOOD and (is_old or status.culprit == watcher.name)
+    return status.outcome in NOT_GOOD and (_is_kept(watcher) or status.culprit == watcher.name)
+
+
+def _is_kept(watcher: WatcherStatus) -> bool:
+    return any(each.reason == "Paused" for each in watcher.conditions)
 
 
 def _revision(told: Told, watcher: WatcherStatus, known: set[str]) -> Iterator[Cause]:

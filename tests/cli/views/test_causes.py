@@ -10,6 +10,7 @@ from reconciler.model.answer import EventEntry, RunEntry
 from reconciler.model.job import Instant
 from reconciler.model.process import Exit
 from reconciler.model.status import (
+    Condition,
     DependencyStatus,
     LastProbe,
     Override,
@@ -80,7 +81,8 @@ def test_what_waits_is_followed_to_what_has_failed_and_says_what_to_type() -> No
 def test_a_revision_that_is_not_good_is_told_once_with_the_one_that_decided_against_it() -> None:
     old = replace(RUNNING, outdated=True)
     met = (DependencyStatus("migrate", "succeeded", met=True),)
-    web = watcher("web", old, replace(old, slot=2), state="Rolling", depends_on=met)
+    slots, kept = (old, replace(old, slot=2)), (Condition("UpToDate", False, "Paused"),)
+    web = watcher("web", *slots, state="Rolling", depends_on=met, conditions=kept)
     status = Status(
         revision=4, outcome="paused", reason="migrate.1 failed: exit 7", culprit="migrate"
     )
@@ -96,6 +98,11 @@ def test_a_revision_that_is_not_good_is_told_once_with_the_one_that_decided_agai
         "      | no such table",
         "    it stays so until: reconcile rerun migrate --failed",
         "  web.1, web.2 are Running: of an older spec (for 1m)",
+    ]
+    edited = replace(web, conditions=(Condition("UpToDate", False, "Outdated"),), depends_on=())
+    assert shown(edited, MIGRATE, of="web", **told) == [
+        "web is Rolling: 0 of 2 ready (for 1m)",
+        "  web.1, web.2 are Running: to be replaced (for 1m)",
     ]
 
 
