@@ -102,10 +102,7 @@ def _idle_and_memory(of: _Judge, effort: Effort) -> None:
     title = f"idle at {most:,}"
     of.at_most(f"{title}, keeper", "0", of.ours(f"{idle} keeper wakes"), 0, "wake-ups/s")
     of.at_most(f"{title}, controller's loop", "0", of.ours(f"{idle} loop wakes"), 0, "wake-ups/s")
-    of.at_most(f"{title}, file watcher", "6", of.ours(f"{idle} thread wakes"), 6, "wake-ups/s")
-    of.at_most(
-        f"{title}, file watcher", "0.02 %", of.ours(f"{idle} thread cpu%"), 0.02, "% of a core"
-    )
+    of.at_most(f"{title}, file watcher", "0", of.ours(f"{idle} thread wakes"), 0, "wake-ups/s")
     of.at_most(f"{title}, apply.auto: false", "0", of.ours(f"{hand} wakes"), 0, "wake-ups/s")
     for size in sorted({least, most}):
         what = f"memory_mib@{size}"

@@ -10,20 +10,16 @@ watch can be had, a file that vanishes is noticed when its socket is bound the n
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 from typing import TYPE_CHECKING, Final
+
+from reconciler.system import inotify
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _ONCE: Final = select.EPOLLIN | select.EPOLLONESHOT
-_IN_MOVE_SELF: Final = 0x800
-_IN_ATTRIB: Final = 0x4
-"""Told when a file loses its last name, too: the bound socket keeps it from being deleted."""
-_IN_DONT_FOLLOW: Final = 0x2000000
-_READ_BYTES: Final = 64 * 1024
 
 
 class Clients:
@@ -63,24 +59,28 @@ class FileWatch:
     def __init__(
         self, register: Callable[[int, Callable[[], None]], None], told: Callable[[], None]
     ) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
         self._told = told
-        self._fd = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        if self._fd >= 0:
-            register(self._fd, self._drain)
+        self._watches: inotify.Inotify | None = None
+        with contextlib.suppress(OSError):
+            self._watches = inotify.Inotify()
+            register(self._watches.fileno(), self._drain)
 
     def watch(self, path: str) -> str:
-        """Watch a file for as long as it exists; return in words why that cannot be, empty when it can."""
-        flags = _IN_ATTRIB | _IN_MOVE_SELF | _IN_DONT_FOLLOW
-        if self._fd >= 0:
-            if self._libc.inotify_add_watch(self._fd, os.fsencode(path), flags) >= 0:
-                return ""
-            return os.strerror(ctypes.get_errno()).lower()
-        return "no inotify instance can be had"
+        """Watch a file for as long as it exists; return in words why that cannot be, empty when it can.
+
+        The bound socket keeps the file from being deleted: that it loses its last name is a change of its attributes.
+        """
+        if self._watches is None:
+            return "no inotify instance can be had"
+        try:
+            self._watches.add(path, inotify.ATTRIB | inotify.MOVE_SELF | inotify.DONT_FOLLOW)
+        except OSError as error:
+            return os.strerror(error.errno or 0).lower()
+        return ""
 
     def _drain(self) -> None:
         # What exactly happened does not matter: each socket is asked whether its file is there.
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._fd, _READ_BYTES):
+        if self._watches is not None:
+            for _ in self._watches.read():
                 pass
         self._told()

@@ -8,6 +8,7 @@
 | `pidfds` | processes that are not our children: their signals and their deaths |
 | `signals` | to a process, its group, its tree |
 | `cgroups` | control groups, where the manager was given some |
+| `inotify` | what happens at files and in folders |
 | `processors` | how many processors may be used |
 | `oom` | which deaths are the kernel's kills for want of memory |
 | `mounts` | whether a look at a path may take for ever |

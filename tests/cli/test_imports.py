@@ -23,7 +23,6 @@ HEAVY = {
     "rich",
     "yaml",
     "asyncio",
-    "watchfiles",
     "prompt_toolkit",
     "sqlite3",
     "subprocess",

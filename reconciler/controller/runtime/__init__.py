@@ -7,7 +7,8 @@
 | `child` | a child that is asked something, within bounds |
 | `clock` | the two clocks |
 | `config` | what the controller is started with |
-| `file_watch` | the thread that notices changes of files (watchfiles) |
+| `file_watch` | the thread that notices changes of files |
+| `announced` | what the kernel announces of folders and of the way there |
 | `keeper_link` | events from and actions to the keeper |
 | `lanes` | background tasks, by speed and kind |
 | `parts` | puts the room together |

@@ -1,12 +1,8 @@
-"""The thread that notices changes of files, with watchfiles' compiled half.
+"""The thread that notices changes of files: the kernel wakes it, and it wakes the loop by an event descriptor.
 
-Some things have to be helped. The compiled watcher looks at its own list every step and has no descriptor
-to wait on: so it lives in a thread, which wakes the loop by an event descriptor. And it goes blind when a
-folder that it watches is replaced (also one further up, such as a `current` link): so every second the
-thread looks where the paths lead, and when one leads elsewhere than before, everything is armed anew. The
-folders above are not watched for that: the compiled half asks for every kind of event, and would be woken
-by whoever opens a file in `/`, `/etc` or `/dev`. A folder that is removed and made anew may get the number of
-the former one; but the kernel says of the former that it is gone, and then everything is armed anew as well.
+It is a thread since a path may lead to a disk that hangs. Nothing is looked at without need: the kernel announces
+what changes in a folder, and when a path leads elsewhere, which has everything armed anew (`announced`). It announces
+as well that something was mounted or unmounted (proc_pid_mountinfo(5)): then it is looked where the paths lead.
 
 A file that is a mount point (one file mounted into a container) is edited through another folder, whose
 events are not ours: it is watched itself, and looked at every second, since some of these mounts announce
@@ -16,32 +12,29 @@ is looked at once a second; status says so.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import select
 import threading
 from contextlib import suppress
-from functools import cache, partial
-from importlib.machinery import PathFinder
-from importlib.util import find_spec, module_from_spec
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from reconciler.controller.runtime.announced import Announced
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from watchfiles._rust_notify import RustNotify
-
-LOOK_AGAIN_MS: Final = 30_000
-"""Now and then the files themselves are looked at: an overflowing inotify queue loses events."""
-LOOK_AT_PLACES_MS: Final = 1_000
-"""How often it is looked at where the paths lead; half of what an idle thread costs when it is twice a second."""
-POLL_MS: Final = 1_000
-DELETED: Final = 3
-"""As watchfiles counts the kinds of change."""
-SHORTAGE_S: Final = 1.0
-"""How often everything is looked at while there is no room for a thread that watches."""
+LOOK_MS: Final = 1_000
+"""How often it is looked at what nothing announces."""
+TRY_AGAIN_LOOKS: Final = 30
+"""After so many looks inotify is tried again, which had no room."""
+SHORTAGE_MS: Final = 1_000
+"""How long to rest after something went wrong that nobody expected."""
+MOUNTS: Final = "/proc/self/mountinfo"
 WITHOUT_INOTIFY: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "vboxsf", "fuse.sshfs", "ceph"}
 )
@@ -49,22 +42,6 @@ WITHOUT_INOTIFY: Final = frozenset(
 
 Signature: TypeAlias = tuple[int, ...] | None
 """How a file looks from outside, what it is first; None: there is nothing at its path."""
-
-
-@cache
-def _compiled() -> type[RustNotify]:
-    """Return watchfiles' compiled half without the one in Python, which imports anyio and asyncio (6 MiB)."""
-    package = find_spec("watchfiles")
-    folders = None if package is None else package.submodule_search_locations
-    spec = PathFinder.find_spec("watchfiles._rust_notify", folders)
-    if spec is None or spec.loader is None:
-        from watchfiles._rust_notify import RustNotify
-
-        return RustNotify
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    found: type[RustNotify] = module.RustNotify
-    return found
 
 
 def signature_at(path: str) -> Signature:
@@ -90,7 +67,7 @@ class Wanted(Struct, frozen=True):
 
 
 class Watch:
-    """Watches folders, not what is below them. Costs nothing until it is given some."""
+    """Watches folders, not what is below them. Costs nothing until something happens there."""
 
     def __init__(
         self,
@@ -101,8 +78,9 @@ class Watch:
     ) -> None:
         """Start the thread, which sleeps until something is wanted: then there may be no room for one.
 
-        `hand_over` has calls made in the loop: `tell` with a sentence when changes have to be looked for, and with
-        an empty one when that is over; `report` with what went wrong that nobody expected.
+        Changes are told at once, and then at most every `step_ms`. `hand_over` has calls made in the loop: `tell` with
+        a sentence when changes have to be looked for, and with an empty one when that is over; `report` with what went
+        wrong that nobody expected.
         """
         self._step_ms = step_ms
         self._hand_over = hand_over
@@ -113,8 +91,8 @@ class Watch:
         self._lock = threading.Lock()
         self._changed: set[str] = set()
         self._wanted = Wanted()
-        self._turn = threading.Event()
-        """Set: stop waiting, what is wanted has changed."""
+        self._turn = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        """Readable: stop waiting, what is wanted has changed."""
         self._is_closed = False
         threading.Thread(target=self._run, name="watching", daemon=True).start()
 
@@ -128,7 +106,7 @@ class Watch:
             if wanted == self._wanted:
                 return
             self._wanted = wanted
-            self._turn.set()
+            os.eventfd_write(self._turn, 1)
 
     def changed(self) -> set[str]:
         """Return the paths that changed since the last call; an empty path stands for anything."""
@@ -142,7 +120,7 @@ class Watch:
         """Tell the thread to end. It does so at its next step, and nobody waits for that."""
         with self._lock:
             self._is_closed = True
-            self._turn.set()
+            os.eventfd_write(self._turn, 1)
             os.close(self._wake)
 
     # ---- in the thread ----
@@ -150,89 +128,85 @@ class Watch:
     def _run(self) -> None:
         while True:
             with self._lock:
+                with suppress(BlockingIOError):
+                    os.eventfd_read(self._turn)
                 if self._is_closed:
+                    os.close(self._turn)
                     return
-                self._turn.clear()
                 wanted = self._wanted
-            if not wanted.folders:
-                self._turn.wait()
-                continue
             try:
-                self._watch(wanted)
-            except BaseException as error:  # a border: the compiled half may panic, too
+                if wanted.folders:
+                    self._watch(wanted)
+                else:
+                    self._waits_in_vain(None)
+            except BaseException as error:  # a border
                 self._hand_over(partial(self._report, "watching files", error))
                 self._publish({""})
-                self._turn.wait(SHORTAGE_S)
+                self._waits_in_vain(SHORTAGE_MS)
 
     def _watch(self, wanted: Wanted) -> None:
         """Watch until what is wanted changes or a path leads elsewhere."""
-        if not _has_room():
-            self._publish({""})
-            self._turn.wait(SHORTAGE_S)
-            return
         before, mounts = _identities(wanted.folders), _mounts()
         mounted = frozenset(path for path in wanted.files if os.path.realpath(path) in mounts)
-        try:
-            notify, announces = self._armed(wanted, mounted, mounts)
-        except FileNotFoundError:
-            return  # a folder went in this instant
-        seen, seen_mounted, looks = _signatures(wanted.files), _signatures(mounted), 0
-        # Between arming and the last look something may have changed.
-        self._publish({""})
-        try:
-            while True:
-                found = notify.watch(
-                    self._step_ms * 2, self._step_ms, LOOK_AT_PLACES_MS, self._turn
-                )
-                if self._turn.is_set():
-                    return
-                looks += 1
-                if isinstance(found, set):
-                    paths = {path for _, path in found}
-                    watched = (wanted.folders, wanted.below)
-                    self._publish(
-                        {p for p in paths if any(os.path.dirname(p) in each for each in watched)}
-                    )
-                    if any(change == DELETED and path in before for change, path in found):
-                        return
-                elif looks * LOOK_AT_PLACES_MS >= LOOK_AGAIN_MS:
-                    looks = 0
-                    if (now := _signatures(wanted.files)) != seen:
-                        seen = now
-                        self._publish({""})
-                    if not announces:
-                        return  # perhaps there is room for inotify by now
-                if (now := _signatures(mounted)) != seen_mounted:
-                    seen_mounted = now
-                    self._publish({""})
-                if _identities(wanted.folders) != before:
-                    return
-        finally:
-            notify.close()
-
-    def _armed(
-        self, wanted: Wanted, mounted: frozenset[str], mounts: Mapping[str, str]
-    ) -> tuple[RustNotify, bool]:
-        """Return what watches, and whether changes are announced to it, or else it has to look for them."""
-        there = sorted(filter(os.path.exists, wanted.folders | wanted.below))
         remote = next(
             (each for each in wanted.folders if _file_system(each, mounts) in WITHOUT_INOTIFY), None
         )
         if remote is not None:
             self._say(f"looks once a second for changes: {remote} lies on a network file system")
-        else:
-            try:
-                notify = _announced([*filter(os.path.isdir, there), *mounted])
-            except FileNotFoundError:
-                raise
-            except (OSError, RuntimeError) as error:
-                self._say(
-                    f"cannot watch files by inotify, looks once a second instead: {_why(error)}"
-                )
-            else:
-                self._say("")
-                return notify, True
-        return _compiled()(there, False, True, POLL_MS, False, True), False
+            self._look(wanted)
+            return
+        try:
+            announced = Announced(wanted.folders, wanted.below, mounted)
+        except FileNotFoundError:
+            return  # a folder went in this instant
+        except OSError as error:
+            self._say(f"cannot watch files by inotify, looks once a second instead: {_why(error)}")
+            self._look(wanted)
+            return
+        try:
+            self._say("")
+            if _identities(wanted.folders) == before:
+                self._listen(announced, wanted, mounted)
+        finally:
+            announced.close()
+
+    def _listen(self, announced: Announced, wanted: Wanted, mounted: frozenset[str]) -> None:
+        """Sleep until the kernel announces something."""
+        before, seen = _identities(wanted.folders), _signatures(mounted)
+        with open(MOUNTS, "rb") as mounts:
+            poll = select.poll()
+            poll.register(mounts, select.POLLPRI | select.POLLERR)
+            poll.register(self._turn, select.POLLIN)
+            poll.register(announced, select.POLLIN)
+            # Between arming and the last look something may have changed.
+            self._publish({""})
+            while self._waits_in_vain(self._step_ms):
+                ready = {fd for fd, _ in poll.poll(LOOK_MS if mounted else None)}
+                changed, has_moved = announced.take()
+                if (now := _signatures(mounted)) != seen:
+                    seen = now
+                    changed.add("")
+                self._publish(changed)
+                if has_moved or (
+                    mounts.fileno() in ready and _identities(wanted.folders) != before
+                ):
+                    return
+
+    def _look(self, wanted: Wanted) -> None:
+        """Look for changes, and leave it at times: perhaps there is room for inotify by now."""
+        seen = _contents(wanted)
+        self._publish({""})
+        for _ in range(TRY_AGAIN_LOOKS):
+            if not self._waits_in_vain(LOOK_MS):
+                return
+            before, seen = seen, _contents(wanted)
+            self._publish({path for path, _ in before.items() ^ seen.items()})
+
+    def _waits_in_vain(self, timeout_ms: int | None) -> bool:
+        """Wait; tell whether what is wanted has not changed meanwhile."""
+        poll = select.poll()
+        poll.register(self._turn, select.POLLIN)
+        return not poll.poll(timeout_ms)
 
     def _say(self, sentence: str) -> None:
         """Tell in which way files are watched, when that has changed; empty is as usual."""
@@ -247,25 +221,22 @@ class Watch:
                 os.eventfd_write(self._wake, 1)
 
 
-def _announced(paths: list[str]) -> RustNotify:
-    """Return a watch by inotify. Raises `OSError` or `RuntimeError` when there is no room for it.
-
-    What we may not read is passed over; but a limit that is reached must not be (the last argument does both).
-    """
-    try:
-        return _compiled()(paths, False, False, POLL_MS, False, False)
-    except PermissionError:
-        return _compiled()(paths, False, False, POLL_MS, False, True)
-
-
-def _why(error: Exception) -> str:
+def _why(error: OSError) -> str:
     """Return why there is no inotify, and which limit of the system to raise (inotify(7))."""
-    text = str(error)
-    if "watch limit" in text or "No space left" in text:
+    if error.errno == errno.ENOSPC:
         return "this user's watches are used up; raise the sysctl fs.inotify.max_user_watches"
-    if "Too many open files" in text or "os error 24" in text:
+    if error.errno == errno.EMFILE:
         return "this user's instances are used up; raise the sysctl fs.inotify.max_user_instances"
-    return text
+    return (error.strerror or str(error)).lower()
+
+
+def _contents(wanted: Wanted) -> dict[str, Signature]:
+    """Return how everything looks that is watched."""
+    found = _signatures(wanted.files)
+    for folder in wanted.folders | wanted.below:
+        with suppress(OSError):
+            found |= _signatures(os.path.join(folder, name) for name in os.listdir(folder))
+    return found
 
 
 def _mounts() -> dict[str, str]:
@@ -280,15 +251,6 @@ def _mounts() -> dict[str, str]:
 
 def _unescaped(point: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), point)
-
-
-def _has_room() -> bool:
-    """Tell whether another thread can be had: without one the compiled watcher aborts the whole process."""
-    try:
-        threading.Thread(target=lambda: None, daemon=True).start()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _identities(folders: Iterable[str]) -> dict[str, Signature]:
