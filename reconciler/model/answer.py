@@ -130,6 +130,8 @@ class Waiting(Struct, frozen=True):
     name: str = ""
     state: str = ""
     note: str = ""
+    stuck: bool = False
+    """What it depends on does not come by itself."""
 
 
 class Failed(Struct, frozen=True):

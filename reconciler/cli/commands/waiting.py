@@ -111,12 +111,15 @@ def _follow(client: Client, screen: Terminal, timeout_ns: int, request: tuple[st
 
 
 def _is_hopeless(method: str, progress: Progress) -> bool:
-    """Tell whether everything that a revision still waits for has failed for good; of orders the manager decides it."""
+    """Tell whether all that a revision still waits for has failed for good, or waits itself for what has.
+
+    Of orders the manager decides it.
+    """
     waiting = progress.waiting
     return (
         method == "apply.follow"
         and progress.remaining <= len(waiting) > 0
-        and all(one.state in _FINAL_STATES for one in waiting)
+        and all(one.stuck or one.state in _FINAL_STATES for one in waiting)
     )
 
 
@@ -148,7 +151,8 @@ def show_outcome(screen: Terminal, client: Client, outcome: Outcome, timeout_ns:
         screen.show((Cell(f"{one.name}: ", "title"), Cell(one.message, "bad")))
     if outcome.failed and not outcome.waiting:
         return
-    text = outcome.verdict or "failed permanently; edit the spec or restart it by hand"
+    what = ", or waits for what has" if any(one.stuck for one in outcome.waiting) else ""
+    text = outcome.verdict or f"failed permanently{what}; edit the spec or restart it by hand"
     if outcome.exit_code == TIMED_OUT:
         waited = format_duration(timeout_ns)
         text = f"not as desired after {waited}; the manager goes on trying"

@@ -64,7 +64,10 @@ class StatusBoard(Part):
     def waiting(self, names: Iterable[str]) -> list[dict[str, object]]:
         """Return what watchers wait for; those that are no more are left out."""
         statuses = [self.of(name) for name in names if self.core.watcher_spec(name) is not None]
-        return [{"name": one.name, "state": one.state, "note": one.note} for one in statuses]
+        return [
+            {"name": one.name, "state": one.state, "note": one.note, "stuck": _is_stuck(one)}
+            for one in statuses
+        ]
 
     def changes_at_ns(self, names: Iterable[str]) -> int | None:
         """Return when the status of one of these watchers changes without an event, None if never."""
@@ -98,6 +101,12 @@ class StatusBoard(Part):
             self._all = None
             self._stale.add(name)
         return found
+
+
+def _is_stuck(one: WatcherStatus) -> bool:
+    """Tell whether nothing more comes of a watcher by itself, as what it depends on does not."""
+    is_waiting = any(slot.stuck for slot in one.slots)
+    return is_waiting and all(slot.stuck or slot.as_desired for slot in one.slots)
 
 
 def _is_over(fragment: _Fragment) -> bool:

@@ -107,6 +107,18 @@ def test_apply_ends_when_all_that_is_left_has_failed_for_good(manager: Manager) 
     assert main(["apply"]) == 3
 
 
+def test_apply_ends_when_all_that_is_left_waits_for_what_has_failed(
+    manager: Manager, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waits = {"name": "web", "state": "Waiting", "stuck": True}
+    left = [{"name": "mig", "state": "Failed"}, waits]
+    applying(manager, {"waiting": left, "remaining": 2}, changes=[REPLACE_WEB])
+
+    assert main(["apply"]) == 3
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "failed permanently, or waits for what has; edit the spec or restart it by hand"
+
+
 def test_apply_times_out(manager: Manager) -> None:
     applying(manager, changes=[])
     manager.answers["apply.follow"] = {"stream": 1}

@@ -334,13 +334,13 @@ def test_waiting_ends_with_what_is_missing(instance: Instance) -> None:
     assert "web is Stopping" in message
 
 
-def finish(instance: Instance, *slots: int) -> None:
+def finish(instance: Instance, *slots: int, code: int = 0) -> None:
     for slot in slots:
         id = ProcessId("mig", slot)
         until(
             lambda id=id: isinstance(getattr(instance.keeper.records.get(id), "phase", 0), Running)
         )
-        instance.keeper.exit(id)
+        instance.keeper.exit(id, code)
 
 
 def test_rerun_fires_only_what_does_not_run(instance: Instance) -> None:
@@ -677,6 +677,19 @@ def test_who_follows_an_edit_may_wait_for_the_runs_too(instance: Instance) -> No
 
 
 # ---- what depends on what ------------------------------------------------------------------------------
+
+
+def test_who_follows_an_edit_hears_who_waits_for_what_does_not_come(instance: Instance) -> None:
+    needs_mig = {"mig": DependencySpec("succeeded")}
+    instance.store(by_hand(mig=job(), web=service(depends_on=needs_mig)))
+    client = instance.start().client()
+    stream = client.call("apply.follow", revision=1)["stream"]
+    waiting = client.next(stream)["waiting"]
+    assert [(each["name"], each["stuck"]) for each in waiting] == [("web", False)]
+    finish(instance, 1, code=3)
+    until(lambda: client.next(stream)["remaining"] == 2)
+    waiting = client.next(client.call("apply.follow", revision=1)["stream"])["waiting"]
+    assert [(each["name"], each["stuck"]) for each in waiting] == [("mig", False), ("web", True)]
 
 
 def shop(**db: object) -> dict[str, object]:
