@@ -145,8 +145,10 @@ def _of_run(run: Run) -> SlotCondition:
         return BEING_STARTED
     if run.outcome == "succeeded":
         took = f" after {format_duration(run.duration_ns)}" if run.duration_ns is not None else ""
-        return SlotCondition("Completed", f"{run.exit}{took}")
-    return SlotCondition("Failed", run.result)
+        return SlotCondition("Completed", f"{run.exit}{took}", began=True)
+    # Where nobody saw how it ended, nobody can tell that it had not begun.
+    began = run.duration_ns is not None or run.outcome == "lost"
+    return SlotCondition("Failed", run.result, began=began)
 
 
 # ---- a service that has become a job --------------------------------------------------------------

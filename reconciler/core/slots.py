@@ -36,6 +36,8 @@ class SlotCondition(Struct, frozen=True):
     runs: bool = False
     """Its program runs and is not being stopped; and it is ready."""
     ready: bool = False
+    began: bool = False
+    """Of a run that has ended: its program was executed."""
     stuck: bool = False
     """It waits for another watcher, which does not come to what is waited for by itself."""
     waits_for: str = ""

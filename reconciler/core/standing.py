@@ -63,8 +63,8 @@ def _met(
         return met
     succeeded = tally.states["Completed"]
     ended = succeeded + tally.states["Failed"]
-    # What has failed at its gate was not started: `waits`.
-    if tally.running + (ended if plan.spec.is_job and not waits else succeeded) >= count:
+    # A run that a hook vetoed, or that was stopped before it began, was not started.
+    if tally.running + (tally.began if plan.spec.is_job else succeeded) >= count:
         met.add("started")
     if not plan.spec.is_job and tally.ready >= (least or desired.least_ready(plan.spec, count)):
         met.add("ready")

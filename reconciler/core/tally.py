@@ -11,12 +11,13 @@ from reconciler.model.status import SlotState
 class Tally:
     """What the conditions of all slots of a watcher add up to."""
 
-    __slots__ = ("_failed", "_stuck", "outdated", "ready", "running", "states")
+    __slots__ = ("_failed", "_stuck", "began", "outdated", "ready", "running", "states")
 
     def __init__(self) -> None:
         self.states: Counter[SlotState] = Counter()
         self.running = 0
         self.ready = 0
+        self.began = 0
         self.outdated = 0
         self._failed: dict[int, str] = {}
         """Why slots have failed for good, and why others wait for what does not come."""
@@ -51,4 +52,5 @@ class Tally:
         self.states[condition.state] += by
         self.running += by * condition.runs
         self.ready += by * condition.ready
+        self.began += by * condition.began
         self.outdated += by * condition.outdated

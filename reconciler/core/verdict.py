@@ -123,7 +123,8 @@ def find(plan: Plan, trial: Trial, base_hash: str) -> dict[int, Finding]:
     first, of_slot = trial.changed[name], _of_run if plan.spec.is_job else _of_process
     if want < first and desired.wanted(plan.spec, _without_stop(replace(intent, scale=None))):
         few = f"{name} is scaled to {intent.scale}: what is new does not run"
-        return {WHOLE: Finding("open", desired.why_idle(name, plan.spec, intent) or few)}
+        idle = desired.why_idle(name, plan.spec, intent)
+        return {WHOLE: Finding("open", f"{name}: {idle}" if idle else few)}
     changed = (slot for slot in plan.slots.desired(want) if slot >= first)
     found = {slot: of_slot(plan, trial, slot, base_hash) for slot in plan.look(changed)}
     return found if plan.spec.is_job else found | _of_those_beyond(plan, trial, base_hash)

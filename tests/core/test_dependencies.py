@@ -13,10 +13,12 @@ from reconciler.model.action import Spawn
 from reconciler.model.intent import NO_INTENT, RequestedBy
 from reconciler.model.observation import IntentChanged, JobChanged, RunRecorded, ShutdownAsked
 from reconciler.model.order import Goal
-from reconciler.model.process import Exit
+from reconciler.model.process import Exit, LaunchError
 from reconciler.model.spec import (
     BackoffSpec,
     DependencySpec,
+    HooksSpec,
+    HookSpec,
     MaxRestartsSpec,
     ReadySpec,
     ReloadBySignal,
@@ -79,6 +81,35 @@ def test_started_needs_no_readiness_but_every_slot() -> None:
     stage.unstartable = {"db.2": Exit(code=1).error}  # type: ignore[dict-item]
     stage.apply(wanted)
     assert stage.spawned() == ["db.1", "db.2", "web.1"]
+
+
+@pytest.mark.parametrize("role", ["before_start", "before_spawn", "after_spawn"])
+def test_a_run_that_a_hook_vetoed_before_it_began_has_not_started(role: str) -> None:
+    hooks = HooksSpec(**{role: HookSpec(cmd=("/bin/false",))})
+    wanted = spec(
+        db=job(hooks=hooks),
+        web=watcher(depends_on=on("started")),
+        last=watcher(depends_on=on("completed")),
+    )
+    slot = "" if role == "before_start" else ".1"
+    stage = Stage().apply(wanted).exit(f"db{slot}:{role}", 1).wait(30)
+    if role == "after_spawn":  # its program was executed
+        assert stage.alive() == ["last.1", "web.1"]
+        return
+    assert stage.alive() == ["last.1"]
+    assert note(stage).startswith(f"waiting for db to start: vetoed: {role} hook")
+
+
+def test_a_run_that_was_stopped_before_it_began_or_could_not_be_executed_has_not_started() -> None:
+    waits = job(depends_on=on("ready", "api"))
+    wanted = spec(api=watcher(autostart=False), db=waits, web=watcher(depends_on=on("started")))
+    stage = held(Stage().apply(wanted), "db").wait(5)
+    assert stage.alive() == []
+    stage = Stage()
+    stage.unstartable["db.1"] = LaunchError("exec", "ENOENT", "/no", "no such file")
+    stage.apply(spec(db=job(max_retry=0), web=watcher(depends_on=on("started")))).wait(5)
+    assert stage.alive() == []
+    assert "no such file" in note(stage)
 
 
 def test_a_service_of_many_is_ready_when_all_but_one_are() -> None:

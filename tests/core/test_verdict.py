@@ -217,7 +217,7 @@ def test_an_operators_scale_says_how_many_have_to_stay_up() -> None:
 def test_a_stop_leaves_the_verdict_open_until_what_is_new_has_run() -> None:
     stage = rolled(1).wait(2)
     stage.tell(IntentChanged("web", stopped(Intent(), ALICE))).wait(3600)
-    assert stage.outlook == (None, "it is stopped by alice; `reconcile start web` starts it")
+    assert stage.outlook == (None, "web: it is stopped by alice; `reconcile start web` starts it")
     stage.tell(IntentChanged("web", Intent())).wait(3)
     assert stage.outlook == (7, "")
     assert stage.exit("web.1", 1).outcome == "paused"
