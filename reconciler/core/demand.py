@@ -72,6 +72,8 @@ def measure(plan: Plan, record: ProcessRecord) -> None:
     memory, phase = record.memory, record.phase
     if memory.woken_at_ns is None or memory.cold_start_ns is not None:
         return
+    if plan.spec.ready is not None and memory.probed and memory.ready_at_ns is None:
+        return  # the next plan knows when it was
     assert isinstance(phase, Running)
     took_ns = (memory.ready_at_ns or phase.started_at_ns) - memory.woken_at_ns
     plan.act(Remember(record.id, record.incarnation, replace(memory, cold_start_ns=took_ns)))

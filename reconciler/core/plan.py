@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal, TypeAlias
 
 from reconciler.core.slots import SlotCondition, Slots
-from reconciler.model.action import Action, Forget, Spawn
+from reconciler.model.action import Action, Forget, Remember, Spawn
 from reconciler.model.event import Event
 from reconciler.model.observation import Delivery
 from reconciler.model.observed import Facts, ProbeObserved, WatcherObserved
@@ -16,7 +16,7 @@ from reconciler.model.process import MAIN, ProcessId, ProcessRecord
 from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import DependencyCondition, SocketSpec, WatcherSpec
-from reconciler.model.value import Struct, field
+from reconciler.model.value import Struct, field, replace
 
 Line: TypeAlias = Literal[
     "to start", "to be first", "to be replaced", "to serve beyond", "to be healthy"
@@ -175,6 +175,8 @@ class Plan:
     wakes: dict[int, int] = dataclasses.field(default_factory=dict)
     """When to look at a slot (`WHOLE`: at all) though nothing has changed."""
     _looking_at: int = WHOLE
+    _remembered: dict[ProcessId, Remember] = dataclasses.field(default_factory=dict)
+    """What this plan remembers of processes, the newest of each."""
 
     @property
     def now_ns(self) -> int:
@@ -225,8 +227,29 @@ class Plan:
 
     def act(self, *actions: Action) -> None:
         """Add actions, in the order in which they shall be carried out."""
-        self.actions.extend(actions)
+        for action in actions:
+            if isinstance(action, Remember):
+                self.actions.append(self._with_what_is_known(action))
+            else:
+                self.actions.append(action)
         self.slots.is_starting |= any(isinstance(a, Spawn) and a.id.role == MAIN for a in actions)
+
+    def _with_what_is_known(self, action: Remember) -> Remember:
+        """Return what is to be remembered of a process with what this plan remembers of it besides.
+
+        Whoever decides that started from the record, and knows only of what itself has added.
+        """
+        before, record = self._remembered.get(action.id), self.observed.records.get(action.id)
+        if before is not None and record is not None and before.incarnation == action.incarnation:
+            given, old, now = record.memory, before.memory, action.memory
+            added = {
+                name: getattr(now, name)
+                for name in now.__struct_fields__
+                if getattr(now, name) != getattr(given, name)
+            }
+            action = replace(action, memory=replace(old, **added))
+        self._remembered[action.id] = action
+        return action
 
     def forget(self, record: ProcessRecord) -> None:
         """Let go of the record of a slot's own process: for all that is still decided here it is gone."""

@@ -9,8 +9,6 @@ from reconciler.model.action import Remember, Signal
 from reconciler.model.observation import Delivery
 from reconciler.model.process import (
     Exited,
-    Memory,
-    ProcessId,
     ProcessRecord,
     Requested,
     Running,
@@ -70,15 +68,9 @@ def after_spawn_passed(plan: Plan, record: ProcessRecord) -> bool:
 
 def mark_started(plan: Plan, fresh: list[ProcessRecord]) -> None:
     """Remember that after_start has passed for these processes."""
-    told = _told(plan)
     for record in fresh:
-        memory = replace(told.get(record.id, record.memory), fresh=False)
+        memory = replace(record.memory, fresh=False)
         plan.act(Remember(record.id, record.incarnation, memory))
-
-
-def _told(plan: Plan) -> dict[ProcessId, Memory]:
-    """Return what this plan has already decided to remember."""
-    return {each.id: each.memory for each in plan.actions if isinstance(each, Remember)}
 
 
 def carry_out_reload(plan: Plan, record: ProcessRecord) -> None:
@@ -113,7 +105,6 @@ def send_signals(plan: Plan) -> None:
     """Send the oldest signal that an operator asked for to each process, also to one that is being stopped."""
     requests, looked_at = plan.observed.requests, plan.slots.looked_at
     slots = [id.slot for id in requests] if looked_at is None else looked_at
-    told = _told(plan)
     for slot in plan.look(sorted(slot for slot in slots if plan.id(slot) in requests)):
         id = plan.id(slot)
         record = plan.observed.records.get(id)
@@ -131,8 +122,7 @@ def send_signals(plan: Plan) -> None:
         sent = verdict.state == "passed" or request.signal == "KILL"
         plan.answered.append(Delivery(request, "" if sent else verdict.message))
         if sent:  # noted first: what it ends says nothing against the program
-            memory = told.get(id, record.memory)
-            memory = replace(memory, signalled=request.signal, signalled_at_ns=plan.now_ns)
+            memory = replace(record.memory, signalled=request.signal, signalled_at_ns=plan.now_ns)
             plan.act(Remember(id, record.incarnation, memory))
             plan.act(Signal(id, record.incarnation, request.signal, request.reach))
 

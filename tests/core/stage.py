@@ -53,6 +53,7 @@ from reconciler.model.process import (
     Exited,
     LaunchError,
     LogPlace,
+    Memory,
     Notified,
     ProcessId,
     ProcessRecord,
@@ -225,6 +226,7 @@ class Stage:
         while True:
             self.last = self.reconciler.step(pending, self.now)
             self.events += self.last.events
+            self._lose_nothing()
             pending = [
                 observation
                 for action in self.last.actions
@@ -232,6 +234,18 @@ class Stage:
             ]
             if not pending and self.last.wake_at_ns != self.now:
                 return self
+
+    def _lose_nothing(self) -> None:
+        """What is remembered of a process in one step is not taken back in the same one by who did not know of it."""
+        known: dict[ProcessId, Memory] = {}
+        for action in self.last.actions:
+            if not isinstance(action, Remember) or action.id not in self.records:
+                continue
+            first, before = self.records[action.id].memory, known.get(action.id)
+            for each in Memory.__struct_fields__ if before is not None else ():
+                new, old, now = (getattr(it, each) for it in (before, first, action.memory))
+                assert new == old or now != old, f"{action.id}: {each} is {new}, then {now} again"
+            known[action.id] = action.memory
 
     def wait(self, seconds: float) -> Stage:
         """Let time pass, waking the core exactly when it asked for it."""

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from reconciler.core import orders
 from reconciler.model.action import CountClients
 from reconciler.model.observation import ClientsCounted, SocketChanged
-from reconciler.model.spec import DependencySpec, OnDemandSpec
+from reconciler.model.spec import DependencySpec, OnDemandSpec, ReadySpec
 from reconciler.model.units import MILLISECOND_NS as MS
 from reconciler.model.value import replace
-from tests.core.stage import S, Stage, listener, spec, watcher
+from tests.core.stage import S, Stage, listener, process, spec, watcher
 
 if TYPE_CHECKING:
     from reconciler.model.spec import Spec, WatcherSpec
@@ -75,6 +75,16 @@ def test_it_stops_at_the_end_of_an_idle_time_without_clients_and_starts_again() 
     assert stage.alive() == ["web.1"]
     served(stage).wait(59)
     assert asked(stage) == [65, 125]
+
+
+def test_what_is_asked_whether_it_is_ready_is_so_once_and_its_start_took_until_then() -> None:
+    stage = client(on_stage(lazy(ready=ReadySpec(delay=2 * S)))).wait(10)
+    told = [each for each in stage.events if each.type in {"process.ready", "demand.started"}]
+    assert [each.message for each in told] == [
+        "web.1 is ready after 2s",
+        "web.1 was started by a connection, and was there after 2s",
+    ]
+    assert stage.records[process("web.1")].memory.cold_start_ns == 2 * S
 
 
 def test_a_count_that_the_kernel_does_not_tell_stops_nobody() -> None:

@@ -17,8 +17,8 @@ from reconciler.model.process import Exit, LaunchError
 from reconciler.model.spec import (
     BackoffSpec,
     DependencySpec,
-    HooksSpec,
     HookSpec,
+    HooksSpec,
     MaxRestartsSpec,
     ReadySpec,
     ReloadBySignal,
