@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Final
+
+INTERRUPTED: Final = 130
 
 READING: Final = ("run", "up")
 """Commands that become a manager: all that they do waits for the spec to be read."""
@@ -24,13 +27,17 @@ def command_of(arguments: list[str]) -> str:
 
 def main() -> int:
     """Run one command line and return its exit code."""
-    if command_of(sys.argv[1:]) in READING and not {"-h", "--help"} & {*sys.argv}:
-        from reconciler.cli.connection import reader
+    try:
+        if command_of(sys.argv[1:]) in READING and not {"-h", "--help"} & {*sys.argv}:
+            from reconciler.cli.connection import reader
 
-        reader.begin()
-    from reconciler.cli.main import main
+            with contextlib.suppress(OSError):  # whoever asks it begins it again, and tells
+                reader.begin()
+        from reconciler.cli.main import main
 
-    return main()
+        return main()
+    except KeyboardInterrupt:  # before anything was there that could say so
+        return INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -200,3 +200,38 @@ def test_arguments_that_are_no_text_and_a_closed_input_are_no_tracebacks(tmp_pat
         )
         assert done.returncode in {1, 4}
         assert b"Traceback" not in done.stderr
+
+
+INTERRUPTS = """
+import sys
+class CtrlC:
+    def find_spec(self, name, *_):
+        if name == "reconciler.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, CtrlC())
+from reconciler.cli.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("command", ["status", "up"])
+def test_ctrl_c_while_a_command_comes_up_is_no_traceback(command: str, tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", INTERRUPTS, command]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+NO_READER = """
+import sys
+sys.executable = "/nowhere/python"
+from reconciler.cli.__main__ import main
+sys.exit(main())
+"""
+
+
+def test_a_reader_that_cannot_be_started_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "reconcile.yaml").write_text("watchers: {}\n")
+    argv = [sys.executable, "-c", NO_READER, "--runtime-dir", "/nowhere", "up"]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, check=False)
+    said = "reconcile: cannot use /nowhere/python: no such file or directory\n"
+    assert (done.returncode, done.stderr) == (1, said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 READY_TIMEOUT_S: Final = 30.0
 STATE_FILE: Final = "state.db"
 LOG_FILE: Final = "reconcile.log"
+HEARD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that a keeper takes as orders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +189,8 @@ def become(start: Start, *, viewed: bool = False) -> NoReturn:
         os.set_inheritable(start.reading, True)
     sys.stdout.flush()
     sys.stderr.flush()
+    # What comes while the keeper is coming up waits until it can hear it; Python would die of it with a traceback.
+    signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
     os.execv(argv[0], argv)
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -37,6 +39,25 @@ def test_the_instance_is_named_after_the_folder_and_lives_where_the_platform_say
 
     assert start.instance == instances.Instance("shop", os.path.join(places.runtime_root(), "shop"))
     assert start.instance.state_dir == os.path.join(places.state_root(), "shop")
+
+
+BECOMES = """
+import os, signal, sys
+from reconciler.cli.connection import instances, launch
+from reconciler.specfile.source import Source
+def shown(path, argv):
+    print(*sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+    sys.exit(0)
+os.execv = shown
+launch.become(launch.Start(instances.Instance("shop", "/run/shop"), Source(("/srv/shop",), "/srv/shop"), {}))
+"""
+
+
+def test_what_comes_while_the_keeper_comes_up_waits_until_it_can_hear_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BECOMES], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout.split(), done.stderr) == (["1", "2", "3", "15"], "")
 
 
 def test_options_go_before_the_environment_and_that_before_the_spec(
