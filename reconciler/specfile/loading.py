@@ -30,7 +30,7 @@ from reconciler.specfile.merge import (
     place_of,
     with_restart,
 )
-from reconciler.specfile.mistakes import Mistakes
+from reconciler.specfile.mistakes import Mistakes, list_of
 from reconciler.specfile.overrides import override
 from reconciler.specfile.reading import FileRead, Reader
 from reconciler.specfile.resolve import Resolver
@@ -188,7 +188,7 @@ class _Work:
         if node is None or is_null(node):
             return []
         if not isinstance(node, List):
-            hint = f"write: [{node.text}]" if isinstance(node, Scalar) else ""
+            hint = f"write: {list_of(node.text)}" if isinstance(node, Scalar) else ""
             self.mistakes.unexpected(node, field, "a list", hint)
             return []
         resolver = Resolver(self._scope(Merged({"vars": _map_at(root, "vars")}), {}), self.mistakes)

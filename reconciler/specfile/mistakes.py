@@ -5,6 +5,7 @@ Values of `env` and of names that look secret are never shown: not in a message,
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 MAX_MISTAKES: Final = 1_000
 MAX_WARNINGS: Final = 100
+_PLAIN: Final = re.compile(r"[\w./~][\w./~:+-]*")
 _NAMED: Final = frozenset(("watchers", "plugins", "sockets"))
 _SECRET_BLOCKS: Final = frozenset(("env", "vars", "secrets", "environment"))
 _IN_LINE: Final = re.compile(r"""(?<![\w.-])([\w.-]++)["']?\s*+[:=]\s*+(?=\S)""")
@@ -210,6 +212,12 @@ def found(node: Node, where: str) -> str:
         return "a value that is not shown"
     start = node.text[: 4 * _MARGIN]
     return quoted(_masked(start, 0, 1, secret_spans(start))[0])
+
+
+def list_of(text: str) -> str:
+    """Return a YAML list of one text, to be written in its place: in quotes where YAML would take it otherwise."""
+    short = text[:40]
+    return f"[{short}]" if _PLAIN.fullmatch(short) else f"[{json.dumps(short)}]"
 
 
 def quoted(text: str) -> str:

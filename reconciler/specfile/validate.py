@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 from reconciler.model.units import Between, Reads
 from reconciler.model.value import Struct
 from reconciler.specfile import cures, hints
-from reconciler.specfile.mistakes import Mistakes, found
+from reconciler.specfile.mistakes import Mistakes, found, list_of
 from reconciler.specfile.shapes import (
     Block,
     Free,
@@ -114,7 +114,7 @@ def _hint(spot: _Spot) -> str:
             return cure
     if item_of(shape) is not None and value is not None:
         is_hidden = "not shown" in found(node, spot.where)
-        return "write a list: [...]" if is_hidden else f"write: [{node.text[:40]}]"
+        return "write a list: [...]" if is_hidden else f"write: {list_of(node.text)}"
     choices = shape.choices if isinstance(shape, OneOf) else (shape,)
     values = [each for each in choices if isinstance(each, Value)]
     words = [word for each in values for word in each.words if isinstance(word, str)]
