@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from types import NoneType
@@ -79,7 +80,9 @@ def _decoded(value: object) -> object:
 
 
 def _expected(name: str, what: str, value: object) -> RequestError:
-    found = "nothing" if value is None else f"{value!r:.60}"
+    plain = isinstance(value, bool | list | dict)
+    shown = json.dumps(value, default=repr) if plain else repr(value)
+    found = "nothing" if value is None else shown[:60]
     return RequestError("invalid_request", f"{name}: expected {what}, found {found}")
 
 
@@ -98,7 +101,7 @@ def _words(kind: object) -> str:
         item, bounds = _unwrapped(get_args(bare)[1])
         if item is str:
             return "a map of texts"
-        return f"a map from names to numbers from {bounds.ge} to {bounds.le}, or nil"
+        return f"a map from names to numbers from {bounds.ge} to {bounds.le}"
     return "true or false"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -65,19 +66,20 @@ def test_what_must_be_given_is_missed() -> None:
         ("small", 1.5, "a whole number from 0 to 5"),
         ("small", float("nan"), "a whole number from 0 to 5"),
         ("small", float("inf"), "a whole number from 0 to 5"),
-        ("numbers", {"a": True}, "a map from names to numbers from 0 to 5, or nil"),
+        ("numbers", {"a": True}, "a map from names to numbers from 0 to 5"),
         ("text", "\udcff", "UTF-8"),
         ("names", ["good", "\udcff"], "UTF-8"),
         ("names", 5, "a list of texts"),
         ("labels", ["a"], "a map of texts"),
-        ("numbers", {"a": "1"}, "a map from names to numbers from 0 to 5, or nil"),
+        ("numbers", {"a": "1"}, "a map from names to numbers from 0 to 5"),
         ("choice", "c", "one of a, b"),
     ],
 )
 def test_a_parameter_of_another_type_is_refused(name: str, value: object, expected: str) -> None:
     with pytest.raises(RequestError) as error:
         read(Sample, {name: value})
-    assert error.value.message == f"{name}: expected {expected}, found {value!r:.60}"
+    found = json.dumps(value) if isinstance(value, bool | list | dict) else repr(value)
+    assert error.value.message == f"{name}: expected {expected}, found {found:.60}"
 
 
 def test_a_value_amid_a_list_is_refused_with_its_place() -> None:

@@ -66,11 +66,11 @@ class LogPlaces(Part):
         if elsewhere:
             return elsewhere
         status = self.status_of(name)
-        has_run = any(slot.pid is not None or slot.exit is not None for slot in status.slots)
+        runs = any(slot.pid is not None or slot.exit is not None for slot in status.slots)
         failed = next((s.exit.error for s in status.slots if s.exit and s.exit.error), None)
-        if failed is not None or not has_run:
-            note = f": {status.note}" if status.note else f": it is {status.state}"
-            return f"{name} never ran{note}"
+        if failed is not None or not runs:
+            what = "could not be started" if failed is not None else "does not run"
+            return f"{name} has not written anything and {what}: {status.note or status.state}"
         what = f"{name} has not written anything" + (" to standard error" if stderr else " yet")
         if status.kind == "job" and all(slot.pid is None for slot in status.slots):
             what = f"{name} has ended without writing anything"

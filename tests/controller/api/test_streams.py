@@ -293,7 +293,7 @@ def test_an_empty_answer_says_why_it_is_empty(instance: Instance) -> None:
     assert why("syslog") == (
         "the output of syslog goes to syslog (logs.stdout.to), each line with the tag syslog[SLOT]"
     )
-    assert why("held").startswith("held never ran: ")
+    assert why("held").startswith("held has not written anything and does not run: autostart is")
     assert why("held", hooks=True).startswith("no hook, stop command or reload command of held")
     assert len(client.call("logs")["empty"]) == 6
     (instance.folder / "logs").mkdir(exist_ok=True)
