@@ -145,6 +145,8 @@ _is_duration: Final = partial(_is_read_by, parse_duration_ns)
 def _stdin(text: str) -> str:
     if "/" in text:
         return f"{{file: {text}}}"
+    if text == "file":
+        return "{file: PATH}"
     return "pty" if text.lower() in {"tty", "terminal", "open", "true"} else "devnull"
 
 

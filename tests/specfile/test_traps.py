@@ -432,6 +432,7 @@ def test_two_merges_in_one_map_are_a_mistake() -> None:
         ("watchers: {a: {cmd: x, after: [b]}}", "write: depends_on: [NAME]"),
         ("watchers: [{name: web, cmd: x}]", "without the dash"),
         ("watchers: {a: {cmd: x, stdin: tty}}", "write: pty"),
+        ("watchers: {a: {cmd: x, stdin: file}}", "write: {file: PATH}"),
         ("watchers: {a: {cmd: x, limits: {max_memory: 512}}}", "write: 512MiB, when mebibytes are meant"),
         ("watchers: {a: {cmd: x, logs: {max_size: 1048576}}}", "write: 1048576B"),
         ("watchers: {a: {cmd: x, limits: {max_cpu: 1.5}}}", "write: 150%, when 1.5 processors are meant"),
