@@ -82,6 +82,13 @@ class Start:
         return [*program, "reconciler.keeper", json.dumps(keeper)]
 
 
+_STARTS_NOTHING: Final = (
+    ("autostart", False, "remove autostart: false, or name another watcher"),
+    ("numprocesses", 0, "write numprocesses: 1, or name another watcher"),
+)
+"""Fields of a watcher and their values with which it never runs by itself, and what to do about that."""
+
+
 # ---- getting ready -------------------------------------------------------------------------------
 
 
@@ -99,7 +106,7 @@ def prepare(
     has none of the watchers `exit_with`.
     """
     if loaded.spec is not None:
-        _refuse_unknown(exit_with, loaded.block("watchers"))
+        _refuse_what_never_ends(exit_with, loaded.block("watchers"))
     instance = place(chosen, loaded)
     _refuse_second(chosen, instance, loaded.source)
     if not replaces_source:
@@ -132,11 +139,19 @@ def _in_memory(answer: bytes) -> int:
     return memory
 
 
-def _refuse_unknown(names: Sequence[str], known: Mapping[str, object]) -> None:
+def _refuse_what_never_ends(names: Sequence[str], known: Mapping[str, object]) -> None:
+    """Refuse watchers that there are not, or of which nothing is started: nobody would ever see the end of them."""
     for name in names:
         if name not in known:
             msg = f"cannot exit with {name}: the spec has no such watcher"
             raise Refused(msg, did_you_mean(name, known, what="watchers"))
+        watcher = known[name]
+        assert isinstance(watcher, dict)
+        for field, value, hint in _STARTS_NOTHING:
+            if watcher.get(field) == value:
+                written = json.dumps(value)
+                msg = f"cannot exit with {name}: its {field} is {written}, so nothing of it is started"
+                raise Refused(msg, hint)
 
 
 def _refuse_second(chosen: Choice, instance: Instance, source: Source) -> None:

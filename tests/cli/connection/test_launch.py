@@ -114,12 +114,15 @@ def test_keeper_and_controller_understand_what_they_are_started_with() -> None:
     )
 
 
-def test_what_the_spec_does_not_have_cannot_be_what_all_end_with() -> None:
-    spec = {"watchers": {"app": {}, "db": {}}}
+def test_what_there_is_not_or_never_runs_cannot_be_what_all_end_with() -> None:
+    watchers = {"app": {}, "db": {}, "by_hand": {"autostart": False}, "none": {"numprocesses": 0}}
+    spec: dict[str, object] = {"watchers": watchers}
     source = Source(("/srv/shop/specs",), "/srv/shop/specs")
     for exit_with, message in (
         (("app",), ""),
         (("ap",), "cannot exit with ap: the spec has no such watcher"),
+        (("app", "by_hand"), "cannot exit with by_hand: its autostart is false, so nothing of it"),
+        (("none",), "cannot exit with none: its numprocesses is 0, so nothing of it is started"),
     ):
         with pytest.raises(Refused, match=message) if message else nullcontext():
             start = launch.prepare(
