@@ -68,7 +68,9 @@ def _of_starting(plan: Plan, record: ProcessRecord, phase: Running) -> SlotCondi
     note = missing.note if missing is not None and record.memory.probed else ""
     if readiness.is_shaky(plan, record):
         note = f"{note}; {_in_a_row(record)}" if note else _in_a_row(record)
-        steady_ns = readiness.steady_at_ns(plan, phase)
+        # It is steady only once it is ready, and has failed if that comes too late.
+        late_ns = None if missing is None else readiness.deadline_ns(plan, record)
+        steady_ns = late_ns or readiness.steady_at_ns(plan, phase)
         return SlotCondition("Failing", note, phase.started_at_ns, steady_ns)
     if missing is None:
         return None

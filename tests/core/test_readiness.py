@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.observation import ShutdownAsked
-from reconciler.model.spec import BackoffSpec, HooksSpec, WatcherSpec
+from reconciler.model.spec import BackoffSpec, HooksSpec, ReadySpec, WatcherSpec
 from tests.core.stage import HOOK, S, Stage, job, listener, spec, watcher
 
 LOOP = BackoffSpec(burst=1, initial=S, max=S, jitter=0, reset_after=10 * S)
@@ -29,6 +29,13 @@ def test_a_crash_loop_is_a_problem_until_it_has_been_outlived() -> None:
     seen = stage.wait(1).status("web")
     assert (seen.state, seen.note, seen.as_desired) == ("Running", "", True)
     assert looping(8).last.wake_at_ns is not None  # whoever waits for it is told
+
+
+def test_in_a_crash_loop_what_comes_next_is_the_deadline_of_what_is_not_ready() -> None:
+    stage = looping(3, ready=ReadySpec(notify=True, deadline=4 * S))
+    slot = stage.slot("web.1")
+    assert slot.note.startswith("not ready: has sent nothing")
+    assert (slot.state, slot.next_ns) == ("Failing", slot.since_ns + 4 * S)
 
 
 def test_one_death_makes_no_loop() -> None:

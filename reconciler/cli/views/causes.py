@@ -207,7 +207,9 @@ def _run(told: Told, watcher: WatcherStatus) -> Iterator[Cause]:
         yield Cause("run", who, message + "is under way", run.fired_ns)
         return
     how = "" if run.exit is None else str(run.exit)
-    means = meaning(run.exit.code, run.exit.signal, how) if run.exit is not None else ""
+    means = ""
+    if run.exit is not None and run.outcome == "failed":  # else it is known who ended it
+        means = meaning(run.exit.code, run.exit.signal, how)
     message += ": ".join(part for part in (run.outcome, how or run.note) if part)
     message += f" ({means})" if means else ""
     lines = told.lines.get((run.name, run.slot), ()) if run.outcome != "succeeded" else ()
@@ -293,7 +295,7 @@ def _next(watcher: WatcherStatus, slots: Sequence[SlotStatus]) -> Iterator[Cause
     first = min(due, key=lambda slot: slot.next_ns or 0, default=None)
     if first is not None:
         what = _NEXT.get(first.state, "it counts as ready")
-        if first.state == "Starting" and first.last_probe is not None:
+        if first.state in {"Starting", "Failing"} and first.note.startswith("not ready"):
             what = "it fails unless it is ready"
         who = f"{watcher.name}.{first.slot}"
         what = f"{who}: {what}" if len(watcher.slots) > 1 else what

@@ -19,7 +19,7 @@ _SIGNALS: Final = {
     "QUIT": "it was asked to end with a core dump",
     "SEGV": "it accessed memory that is not its own: an error of the program or of a library",
     "SYS": "a system call that it is not allowed to make (seccomp)",
-    "TERM": "somebody asked it to end: not this manager",
+    "TERM": "it was asked to end: the manager did not do that of itself",
     "TRAP": "a breakpoint or a failed check of its own",
     "USR1": "it got a signal that it does not handle",
     "USR2": "it got a signal that it does not handle",

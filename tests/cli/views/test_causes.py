@@ -161,6 +161,17 @@ INSTANT = Instant(NOW_NS + 90 * SECOND_NS, "03:00 CET")
             ["it is Starting: not ready: HTTP 503 (for 3s)", "  it fails unless it is ready (in 57s)"],
         ),
         (
+            watcher("it", replace(PROBED, note="not ready: has sent nothing", last_probe=None)),
+            ["it is Starting: not ready: has sent nothing (for 3s)", "  it fails unless it is ready (in 57s)"],
+        ),
+        (
+            watcher("it", replace(PROBED, state="Failing", note="not ready: HTTP 503; 3 deaths in a row")),
+            [
+                "it is Failing: not ready: HTTP 503; 3 deaths in a row (for 3s)",
+                "  it fails unless it is ready (in 57s)",
+            ],
+        ),
+        (
             WatcherStatus("it", "job", 1, "Scheduled", 1, 0, "next run 03:00 CET", True, next_runs=(INSTANT,)),
             ["it is Scheduled", "  the next run: 03:00 CET (in 1m30s)"],
         ),
@@ -186,6 +197,13 @@ INSTANT = Instant(NOW_NS + 90 * SECOND_NS, "03:00 CET")
 )  # fmt: skip
 def test_each_state_says_what_comes_next(it: WatcherStatus, expected: list[str]) -> None:
     assert shown(it, of="it") == expected
+
+
+def test_of_a_run_that_the_manager_has_ended_nobody_is_guessed() -> None:
+    late = replace(RUN, outcome="timeout", exit=Exit(signal="TERM"))
+    assert "  run 2 of migrate (spec_change) timeout: killed by SIGTERM (9s ago)" in shown(
+        MIGRATE, of="migrate", runs={"migrate": (late,)}
+    )
 
 
 def test_sockets_and_files_that_are_in_the_way_are_told() -> None:
