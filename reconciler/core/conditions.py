@@ -7,6 +7,7 @@ from typing import assert_never
 from reconciler.core import (
     demand,
     events,
+    gates,
     health,
     hooks,
     limits,
@@ -59,7 +60,11 @@ def _of_process(plan: Plan, record: ProcessRecord, wanted_hash: str) -> SlotCond
             assert_never(record.phase)
     outdated = _is_outdated(plan, record, wanted_hash)
     older = outdated and rollout.is_of_older_spec(record, wanted_hash)
-    return replace(found, outdated=outdated, of_older_spec=older)
+    found = replace(found, outdated=outdated, of_older_spec=older)
+    if outdated and found.state == "Running" and not (found.note or rollout.is_kept(plan, found)):
+        held = gates.before_roll(plan)
+        found = found if held is None else replace(found, note=f"not replaced yet: {held.note}")
+    return found
 
 
 def _of_starting(plan: Plan, record: ProcessRecord, phase: Running) -> SlotCondition | None:

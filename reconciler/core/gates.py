@@ -53,6 +53,11 @@ def before_replacement(
     )
 
 
+def before_roll(plan: Plan) -> SlotCondition | None:
+    """Return what holds back that any running process is replaced: none could be started anew."""
+    return unread(plan) or _shared_sockets(plan)
+
+
 def before_spawn(plan: Plan, slot: int) -> SlotCondition | None:
     """Return what holds back a job's slot before its hooks are asked."""
     return (

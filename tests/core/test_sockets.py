@@ -162,6 +162,16 @@ def test_the_same_address_in_another_way_is_handed_over() -> None:
     assert "unbind http" in sockets(stage)
 
 
+def test_what_waits_to_be_replaced_tells_that_its_socket_cannot_be_had() -> None:
+    stage = Stage().apply(spec({"http": listener(8000)}, web=TWO)).wait(5)
+    stage.refused_ports = {9000}
+    stage.apply(spec({"http": listener(9000)}, web=TWO)).wait(60)
+    why = "slot 1: not replaced yet: socket http: "
+    assert stage.status("web").note.startswith(f"0 of 2 replaced, {why}")
+    stage.refused_ports = set()
+    assert stage.wait(20).status("web").as_desired
+
+
 def test_a_paused_revision_stops_nobody_for_a_socket_that_is_to_be_handed_over() -> None:
     web = replace(TWO, hooks=HooksSpec(before_spawn=HOOK))
     old = spec({"http": listener()}, web=web, db=watcher())
