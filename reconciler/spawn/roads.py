@@ -379,7 +379,8 @@ def _take_limits(launch: Launch, place: Place) -> None:
             raise failed("limits", f"unknown limit {name!r}", name) from None
         except (OSError, ValueError, OverflowError) as error:
             fault = error if isinstance(error, OSError) else PermissionError(errno.EPERM, "")
-            raise failed("limits", fault, name, f"{name}: {error}") from None
+            why = "" if isinstance(error, OSError) else str(error)
+            raise failed("limits", fault, name, why) from None
 
 
 def _give_streams(user: User) -> None:

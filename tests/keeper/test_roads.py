@@ -437,6 +437,7 @@ def test_a_program_is_looked_up_in_the_new_path(link: Link, tmp_path: Path) -> N
         ({"user": "no-such-user"}, "user", "unknown user 'no-such-user'"),
         ({"group": "no-such-group"}, "group", "unknown group 'no-such-group'"),
         ({"limits": {"nosuch": (1, 1)}}, "limits", "unknown limit 'nosuch'"),
+        ({"limits": {"nofile": (2**40, 2**40)}}, "limits", "not allowed to raise maximum limit"),
         ({"cpu_affinity": (4000,)}, "affinity", "none of these processors is usable here"),
         ({"env": {"A=B": "C"}}, "exec", "illegal environment variable name"),
     ],
