@@ -232,7 +232,9 @@ _WORDS_BY_ANSWER: Final = {
         "write: stdout: {file: ...}": "file",
     },
     "HooksSpec": {
-        NOT_BUILT: "extended_stats",
+        "leave it out: `reconcile stats` and `status -o wide` measure what each process uses": (
+            "extended_stats"
+        ),
         "write: before_start": "pre_start",
         "write: after_start": "post_start",
         "write: before_stop": "pre_stop",

@@ -75,7 +75,7 @@ LAZY = WEB + "use_sockets: [s], on_demand: {idle_timeout: 1m}}}"
         (WEB + "hooks: {before_start: {}}}}", "web.hooks.before_start", "needs python or cmd"),
         (WEB + "hooks: {before_start: {python: a.b, cmd: x}}}}", "web.hooks.before_start.cmd", "given both"),
         (WEB + "hooks: {before_start: {python: 'a:b'}}}}", "web.hooks.before_start.python", "dotted path"),
-        (WEB + "hooks: {extended_stats: {cmd: x}}}}", "web.hooks.extended_stats", "not built yet"),
+        (WEB + "hooks: {extended_stats: {cmd: x}}}}", "web.hooks.extended_stats", "`reconcile stats`"),
         (WEB + "hooks: {after_stop: {cmd: 'x ${sockets.a}'}}}}", "web.hooks.after_stop.cmd", "cannot be used here"),
         (WEB + "ready: {}}}", "web.ready", "expected one of http, tcp, unix, exec, log, delay, notify, found none"),
         (WEB + "ready: {notify: false}}}", "web.ready", "found none of them"),
