@@ -761,8 +761,9 @@ class DependencySpec(Struct, frozen=True):
     condition: Annotated[
         DependencyCondition | None,
         _live(
-            "started: all its processes run; ready: enough of them are ready; succeeded, completed: its newest "
-            "run has ended well, has ended. null: succeeded of a job, ready of a service."
+            "started: all its processes run, of a job have been executed; ready: enough of them are ready; "
+            "succeeded, completed: its newest run has ended well, has ended. null: succeeded of a job, "
+            "ready of a service."
         ),
     ] = None
     required: Annotated[
