@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, Literal, TypeAlias
@@ -16,7 +15,7 @@ from reconciler.model.process import MAIN, ProcessId, ProcessRecord
 from reconciler.model.revision import Trial
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import DependencyCondition, SocketSpec, WatcherSpec
-from reconciler.model.value import Struct, field, replace
+from reconciler.model.value import Part, Struct, field, replace
 
 Line: TypeAlias = Literal[
     "to start", "to be first", "to be replaced", "to serve beyond", "to be healthy"
@@ -101,8 +100,7 @@ class World(Struct, frozen=True):
     """How many slots of all watchers are being replaced."""
 
 
-@dataclasses.dataclass(slots=True)
-class Plan:
+class Plan(Part):
     """What to do now for one watcher, why its slots do what they do, and when the answer could change by itself.
 
     It is filled by whoever takes part in the plan, then carried out.
@@ -129,53 +127,53 @@ class Plan:
     """One more would begin if there were a place."""
     is_unfinished: bool = False
     """There is more to do than one turn allows; the next plan goes on."""
-    actions: list[Action] = dataclasses.field(default_factory=list)
-    events: list[Event] = dataclasses.field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     """What people are told of them."""
-    answered: list[Delivery] = dataclasses.field(default_factory=list)
+    answered: list[Delivery] = field(default_factory=list)
     """Requests of operators that were carried out or vetoed."""
-    used: set[ProcessId] = dataclasses.field(default_factory=set)
+    used: set[ProcessId] = field(default_factory=set)
     """Hook records that this pass still needs."""
-    verdicts: dict[ProcessId, Verdict] = dataclasses.field(default_factory=dict)
+    verdicts: dict[ProcessId, Verdict] = field(default_factory=dict)
     """What the hooks asked in this pass have said."""
-    at_gate: set[int] = dataclasses.field(default_factory=set)
+    at_gate: set[int] = field(default_factory=set)
     """Slots that wait for another watcher."""
-    binding: set[int] = dataclasses.field(default_factory=set)
+    binding: set[int] = field(default_factory=set)
     """Slots that start as soon as their own sockets are bound, which has been asked for."""
-    conditions: dict[int, SlotCondition] = dataclasses.field(default_factory=dict)
+    conditions: dict[int, SlotCondition] = field(default_factory=dict)
     """Of the slots that are looked at and that there are."""
     whole: SlotCondition | None = None
     """What counts for the watcher as a whole, whatever its slots do."""
-    coming: dict[int, SlotCondition] = dataclasses.field(default_factory=dict)
+    coming: dict[int, SlotCondition] = field(default_factory=dict)
     """What keeps slots from being replaced whose turn has come."""
-    awaited: set[int] = dataclasses.field(default_factory=set)
+    awaited: set[int] = field(default_factory=set)
     """The slots whose next step the watcher as a whole waits for: to be ready, to be gone, to have run."""
-    failed: set[int] = dataclasses.field(default_factory=set)
+    failed: set[int] = field(default_factory=set)
     """The slots whose new process did not stay up: no other one is replaced until that is mended."""
-    beyond: set[int] = dataclasses.field(default_factory=set)
+    beyond: set[int] = field(default_factory=set)
     """Of the slots that are looked at those beyond the wanted ones that run while others are replaced."""
-    serving: set[int] = dataclasses.field(default_factory=set)
+    serving: set[int] = field(default_factory=set)
     """Those of them that serve, so that others may be missing."""
-    restless: set[int] = dataclasses.field(default_factory=set)
+    restless: set[int] = field(default_factory=set)
     """Those that every plan has to look at."""
-    lines: dict[Line, dict[int, int]] = dataclasses.field(default_factory=dict)
+    lines: dict[Line, dict[int, int]] = field(default_factory=dict)
     """Those that wait for others: as long as the first of a line does, so do those behind it. Each with its rank."""
     unreached: frozenset[int] = frozenset()
     """Those that this turn had no time for."""
     only_ends: bool = False
     """All slots are being stopped: until none lives, whatever hooks of the whole have said concerns none of them."""
-    unhealthy: set[int] = dataclasses.field(default_factory=set)
+    unhealthy: set[int] = field(default_factory=set)
     """Of the slots that are looked at those whose process runs and is unhealthy."""
-    resting: set[int] = dataclasses.field(default_factory=set)
+    resting: set[int] = field(default_factory=set)
     """Of these those that stay down until somebody starts them, of a watcher that has `health`."""
-    asked: dict[ProcessId, ProbeObserved] = dataclasses.field(default_factory=dict)
+    asked: dict[ProcessId, ProbeObserved] = field(default_factory=dict)
     """What the controller shall ask of the processes that are looked at."""
     ended: Ended | None = None
     """What ends everything, the first where several do."""
-    wakes: dict[int, int] = dataclasses.field(default_factory=dict)
+    wakes: dict[int, int] = field(default_factory=dict)
     """When to look at a slot (`WHOLE`: at all) though nothing has changed."""
     _looking_at: int = WHOLE
-    _remembered: dict[ProcessId, Remember] = dataclasses.field(default_factory=dict)
+    _remembered: dict[ProcessId, Remember] = field(default_factory=dict)
     """What this plan remembers of processes, the newest of each."""
 
     @property

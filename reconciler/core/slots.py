@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
@@ -10,7 +9,7 @@ from typing import Final
 from reconciler.model.observed import WatcherObserved
 from reconciler.model.process import MAIN, Exited, ProcessId, ProcessRecord, Requested, Starting
 from reconciler.model.status import SlotState
-from reconciler.model.value import Struct
+from reconciler.model.value import Part, Struct, field
 
 URGENCY: Final[tuple[SlotState, ...]] = (
     *("Failed", "Unknown", "BackOff", "Failing", "Waiting", "Stopping", "Starting"),
@@ -49,8 +48,7 @@ class SlotCondition(Struct, frozen=True):
 BEING_STARTED: Final = SlotCondition("Starting", "is being started")
 
 
-@dataclasses.dataclass(slots=True)
-class Slots:
+class Slots(Part):
     """Which slots a plan looks at, and their own processes.
 
     Of the others it is known what they do, and that nothing is to be done for them: whatever would change that has them
@@ -75,13 +73,13 @@ class Slots:
     """So many of them wait for their turn to be replaced."""
     beyond: AbstractSet[int] = frozenset()
     """Those beyond the wanted ones, whether looked at or not, see `Plan.beyond`."""
-    mains: dict[int, ProcessRecord] = dataclasses.field(init=False)
+    mains: dict[int, ProcessRecord] = field(default_factory=dict)
     """The records of their own processes, dead or alive, in order."""
-    forgotten: set[int] = dataclasses.field(default_factory=set)
+    forgotten: set[int] = field(default_factory=set)
     """Whose record this plan lets go of: for all that is still decided they are gone."""
     is_starting: bool = False
     """A process of one of them is asked for, and does not run yet."""
-    _starts: list[tuple[int, int]] | None = dataclasses.field(default=None, init=False)
+    _starts: list[tuple[int, int]] | None = None
 
     def __post_init__(self) -> None:
         if self.looked_at is None:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import errno
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from reconciler.model.observation import FaultCaught
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from reconciler.model.action import KeeperAction
@@ -30,8 +30,7 @@ MAX_KNOWN: Final = 100
 """So many faults are remembered at a time."""
 
 
-@dataclass(slots=True)
-class Border:
+class Border(Part):
     """A context manager that lets nothing out but assertions and what is `passing`; `fault` is what was caught."""
 
     doing: str

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from reconciler.keeper.borders import as_errno
-from reconciler.model.observation import SocketRestored
 from reconciler.model.process import LaunchError, ProcessId
 from reconciler.model.socket import BindRefused, Bound, SocketRecord, SocketTemplate
+from reconciler.model.value import Part, field
 from reconciler.sockets.acceptance import Acceptance
 from reconciler.sockets.bound import BindFailed, BoundSocket
 from reconciler.spawn.launch_errors import LaunchFailed, step
@@ -20,10 +19,10 @@ if TYPE_CHECKING:
     from reconciler.keeper.kernel import Kernel
     from reconciler.keeper.records import Process
     from reconciler.model.action import Bind
+    from reconciler.model.observation import SocketRestored
 
 
-@dataclass(slots=True)
-class Care:
+class Care(Part):
     """What is known of a socket beyond its record since it was bound or tuned."""
 
     due_ns: int | None = None
@@ -39,8 +38,7 @@ class Care:
     told: set[SocketRestored] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class Listener:
+class Listener(Part):
     """A socket's record, and what is open for it: `template` is how that was bound, `bound_at_ns` when.
 
     Both stay what they are while the record tells that another address is refused.

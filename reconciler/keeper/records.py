@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from reconciler.keeper.kernel import NotifySocket, Output
 from reconciler.model.process import (
     Exited,
     ProcessId,
@@ -14,17 +12,16 @@ from reconciler.model.process import (
     Running,
     Starting,
 )
-from reconciler.model.socket import SocketTemplate
-from reconciler.model.value import Struct, replace
-from reconciler.system.facts import Died
+from reconciler.model.value import Part, Struct, field, replace
 
 if TYPE_CHECKING:
+    from reconciler.keeper.kernel import NotifySocket, Output
     from reconciler.model.process import Settings
-    from reconciler.system.facts import Identity
+    from reconciler.model.socket import SocketTemplate
+    from reconciler.system.facts import Died, Identity
 
 
-@dataclass(slots=True)
-class Process:
+class Process(Part):
     """What the keeper holds of one incarnation beside its record.
 
     By `born`, `sockets`, `listens` and its settings the next keeper finds it and what is its.

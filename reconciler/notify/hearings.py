@@ -6,16 +6,15 @@ what may come again and again, such as a status, at a pace: who chats costs no m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from reconciler.model.process import Notified
 from reconciler.model.units import MILLISECOND_NS
-from reconciler.model.value import replace
+from reconciler.model.value import Part, replace
 from reconciler.notify.alarms import Alarms
 from reconciler.notify.messages import after, is_milestone
 
 if TYPE_CHECKING:
+    from reconciler.model.process import Notified
     from reconciler.notify.messages import Message
 
 K = TypeVar("K")
@@ -26,8 +25,7 @@ STANDSTILL_NS: Final = 100 * MILLISECOND_NS
 """If silence is noticed so much too late, the machine stood still: whoever is silent gets its time once more."""
 
 
-@dataclass(slots=True)
-class _Life:
+class _Life(Part):
     said: Notified
     told: Notified
     told_at_ns: int = 0

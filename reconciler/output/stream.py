@@ -21,27 +21,25 @@ import stat
 import struct
 import termios
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.process import CaptureSink, DaemonSink, FileSink, ManagerSink, NullSink
-from reconciler.model.value import Struct
+from reconciler.model.value import Part, Struct, field
 from reconciler.output.characters import CUT_MARK, GOES_ON_MARK, cut_after, cut_before
 from reconciler.output.log_daemon import LogDaemon
 from reconciler.output.log_file import LINE_BYTES, LogFile
-from reconciler.output.sinks import Sinks
-from reconciler.output.spool import Spool
 from reconciler.output.stamps import stamp
 from reconciler.system.descriptors import inheritable
 from reconciler.system.shortages import NO_PLACE, NOT_NOW
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import ExitStack
 
     from reconciler.model.process import ProcessId, Sink
-    from reconciler.output.sinks import Target
+    from reconciler.output.sinks import Sinks, Target
+    from reconciler.output.spool import Spool
 
 ROUND_BYTES: Final = 2**19
 BUSY_PIPE_BYTES: Final = 2**20
@@ -62,8 +60,7 @@ class Outgoing(Struct, frozen=True):
     skips: bool = False
 
 
-@dataclass(slots=True)
-class Pipes:
+class Pipes(Part):
     """What all streams have in common."""
 
     fifo_dir: str

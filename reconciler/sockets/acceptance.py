@@ -6,11 +6,11 @@ whether one of the same is still there later.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.socket import Unaccepted
 from reconciler.model.units import SECOND_NS
+from reconciler.model.value import Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,8 +21,7 @@ UNACCEPTED_NS: Final = 5 * SECOND_NS
 """How long clients wait before that is told."""
 
 
-@dataclass(slots=True)
-class Acceptance:
+class Acceptance(Part):
     """What is known of those who wait at one socket."""
 
     unaccepted: Unaccepted | None = None

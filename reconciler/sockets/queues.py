@@ -6,7 +6,6 @@ sock_diag(7), which anybody may ask, and for Unix sockets how many, too. What th
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import struct
@@ -87,15 +86,20 @@ def connections_at(listen: str) -> int:
     address = parse_address(listen)
     if isinstance(address, UnixAddress):
         return _unix_connections(address.path)
-    host = ipaddress.ip_address(address.host.partition("%")[0])
-    family = socket.AF_INET if host.version == 4 else socket.AF_INET6
-    families = {family, socket.AF_INET} if host.is_unspecified else {family}
+    host, _, _ = address.host.partition("%")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        number = socket.inet_pton(family, host)
+    except OSError:
+        msg = f"{host} is no address"
+        raise ValueError(msg) from None
+    is_any = not any(number)
+    families = {family, socket.AF_INET} if is_any else {family}
     return sum(
         1
         for each in families
         for _, source, here, _, _ in _tcp_at(each, address.port, _IN_USE)
-        if source == socket.htons(address.port)
-        and (host.is_unspecified or here.startswith(host.packed))
+        if source == socket.htons(address.port) and (is_any or here.startswith(number))
     )
 
 

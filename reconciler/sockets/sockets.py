@@ -7,29 +7,27 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import ipaddress
 import os
 import socket
 import stat
 import struct
-from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from reconciler.model.address import InternetAddress, UnixAddress
 from reconciler.model.socket import AS_MADE
+from reconciler.model.value import Part
 from reconciler.sockets.bound import BindFailed, Queue, Trace
 from reconciler.sockets.queues import queue_of, waiting_at
 from reconciler.sockets.socket_file import SocketFile
-from reconciler.sockets.watching import Clients, FileWatch
 from reconciler.system.procfs import unless_gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from reconciler.model.socket import FileOwner, SocketTemplate
     from reconciler.sockets.bound import BoundSocket
+    from reconciler.sockets.watching import Clients, FileWatch
 
 CLOSED_UMASK: Final = 0o177
 
@@ -42,8 +40,7 @@ _SO_COOKIE: Final = 57
 _PIDFD_GETFD: Final = 438
 
 
-@dataclass(eq=False, slots=True)
-class LinuxSocket:
+class LinuxSocket(Part):
     """One bound socket, listening where its type listens; `file` is None for one that has none."""
 
     _socket: socket.socket
@@ -118,8 +115,7 @@ class LinuxSocket:
         self._socket.close()
 
 
-@dataclass(frozen=True)
-class Sockets:
+class Sockets(Part):
     """What makes sockets ours: they are bound or taken back, and their files watched."""
 
     umask: int
@@ -270,9 +266,10 @@ def _resolve(host: str) -> tuple[str, int]:
     """Return the number of a host and its family. Raises `ValueError` with the cause."""
     for candidate in (host, _name_in_hosts(host)):
         if candidate is not None:
-            with suppress(ValueError):
-                version = ipaddress.ip_address(candidate).version
-                return candidate, socket.AF_INET if version == 4 else socket.AF_INET6
+            for family in (socket.AF_INET, socket.AF_INET6):
+                with suppress(OSError, ValueError):
+                    socket.inet_pton(family, candidate.partition("%")[0])
+                    return candidate, family
     msg = f"{host} is neither an address nor a name of /etc/hosts"
     raise ValueError(msg)
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from reconciler.model.errors import SpecError
 from reconciler.model.spec import ApplySpec, DaemonSpec, SocketSpec, Spec, WatcherSpec
-from reconciler.model.value import Struct, replace
+from reconciler.model.value import Part, Struct, field, replace
 from reconciler.specfile import dependencies, rules
 from reconciler.specfile.dependencies import Written
 from reconciler.specfile.env_files import EnvFiles
@@ -97,8 +96,7 @@ def read_spec(
     )
 
 
-@dataclass(slots=True)
-class _Work:
+class _Work(Part):
     """One reading."""
 
     environ: Mapping[str, str]

@@ -5,9 +5,9 @@ The order of files never matters: what two of them say differently is a mistake 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from reconciler.model.value import Part, field
 from reconciler.specfile import hints
 from reconciler.specfile.shapes import DOCUMENT, EXTENSION, Block, Shape, item_of, map_of
 from reconciler.specfile.yaml_text import Entry, List, Map, Node, Scalar, core_value, value_of
@@ -28,15 +28,13 @@ ALTERNATIVES: Final = (
 """Fields of which a block has one: a watcher's choice displaces the other one of `defaults`."""
 
 
-@dataclass(slots=True, eq=False)
 class Definition(Entry):
     """A watcher or a plugin as it is written, with its path: `plugins.web`."""
 
     where: str
 
 
-@dataclass(slots=True)
-class Merged:
+class Merged(Part):
     """All files as one document: the entries of each top-level map, and the extension keys.
 
     `included` has, by the path of an included file, what concerns only the watchers of that file.

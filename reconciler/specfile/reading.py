@@ -11,12 +11,11 @@ import hashlib
 import os
 import re
 import stat
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final
 
 from reconciler.model.errors import SpecError
-from reconciler.model.value import Struct
+from reconciler.model.value import Part, Struct, field
 from reconciler.specfile.trust import HINT, Trust
 
 MAX_FILE_BYTES: Final = 4 * 2**20
@@ -34,8 +33,7 @@ class FileRead(Struct, frozen=True):
     size: int
 
 
-@dataclass(frozen=True)
-class SourceText:
+class SourceText(Part, dict=True):
     """The text of one file. Not slotted: its lines are split when the first mistake needs them."""
 
     path: str
@@ -52,8 +50,7 @@ class SourceText:
         return _LINE_BREAK.split(self.text)
 
 
-@dataclass(slots=True)
-class Reader:
+class Reader(Part):
     """Reads files and remembers them; the one place that knows how much was read.
 
     Root refuses what others may write, unless `allow_writable`; anybody else is warned.

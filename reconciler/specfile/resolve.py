@@ -7,10 +7,10 @@ is left out of the data (`SKIP`).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler.model.units import MODE
+from reconciler.model.value import Part
 from reconciler.specfile import foreign, hints
 from reconciler.specfile.commands import (
     SplitError,
@@ -21,7 +21,6 @@ from reconciler.specfile.commands import (
     split,
 )
 from reconciler.specfile.merge import is_null, says_nothing
-from reconciler.specfile.mistakes import Mistakes
 from reconciler.specfile.shapes import (
     ANY_SCALAR,
     EXTENSION,
@@ -38,6 +37,9 @@ from reconciler.specfile.shapes import (
 from reconciler.specfile.substitute import SOCKET_FIELDS, Scope, SubstitutionError, expand
 from reconciler.specfile.yaml_text import List, Map, Node, Scalar, core_value, value_of
 
+if TYPE_CHECKING:
+    from reconciler.specfile.mistakes import Mistakes
+
 _REFERENCE: Final = re.compile(r"(?<!\$)(?:\$\$)*\$\{([A-Za-z_][A-Za-z0-9_]*)(:-)?")
 _UNBRACED: Final = re.compile(r"(?<!\$)(?:\$\$)*\$([A-Z_][A-Z0-9_]*)")
 _MAY_REFER: Final = re.compile(r"\$|%\(|\(\(|\{\{")
@@ -46,8 +48,7 @@ SKIP: Final = object()
 """Stands for a value that was reported already."""
 
 
-@dataclass(slots=True)
-class Resolver:
+class Resolver(Part):
     """Resolves the nodes of one scope."""
 
     scope: Scope

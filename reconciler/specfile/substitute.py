@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from reconciler.model.units import SLOT_PATTERN
-from reconciler.model.value import Struct
+from reconciler.model.value import Part, Struct
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.reading import is_unicode
 from reconciler.specfile.shapes import WATCHER, Block, MapOf, OneOf, Shape, Value, Words
@@ -107,8 +106,7 @@ def expand(text: str, scope: Scope, *, per_slot: bool, sockets: bool) -> str:
     return _Expansion(scope, per_slot, sockets).text(text, ())
 
 
-@dataclass(slots=True)
-class _Expansion:
+class _Expansion(Part):
     scope: Scope
     per_slot: bool
     sockets: bool

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
 from typing import Final
+
+from reconciler.model.value import Part, field
 
 ALLOW: Final = "RECONCILE_ALLOW_WRITABLE_SPECS"
 """Environment variable that lets root read what others may write; `--allow-writable-specs` sets it."""
@@ -24,8 +25,7 @@ _ALL_USERS: Final = ["0", "0", "4294967295"]
 """What /proc/self/uid_map says where no user is hidden (user_namespaces(7))."""
 
 
-@dataclass(slots=True)
-class Trust:
+class Trust(Part):
     """Remembers what it found about each folder: they are the same for most files."""
 
     uid: int = field(default_factory=os.geteuid)

@@ -10,13 +10,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, NoReturn, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, Protocol, TypeAlias
 
 import yaml
 
 from reconciler.model.errors import SpecError
-from reconciler.specfile.reading import SourceText
+from reconciler.model.value import Part, field
+
+if TYPE_CHECKING:
+    from reconciler.specfile.reading import SourceText
 
 MAX_NESTING: Final = 64
 MAX_SIZE: Final = 2_000_000
@@ -25,8 +27,7 @@ MAX_SIZE: Final = 2_000_000
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(slots=True, eq=False)
-class Scalar:
+class Scalar(Part):
     """A scalar as written; `plain` without quotes. Not frozen, as all nodes: there are many of them."""
 
     file: SourceText
@@ -38,16 +39,14 @@ class Scalar:
     plain: bool
 
 
-@dataclass(slots=True, eq=False)
-class Entry:
+class Entry(Part):
     """One key with its value."""
 
     key: Scalar
     value: Node
 
 
-@dataclass(slots=True, eq=False)
-class Map:
+class Map(Part):
     """A mapping; merges are worked in."""
 
     file: SourceText
@@ -67,8 +66,7 @@ class Map:
         return None if entry is None else entry.value
 
 
-@dataclass(slots=True, eq=False)
-class List:
+class List(Part):
     """A sequence."""
 
     file: SourceText

@@ -194,7 +194,7 @@ def test_a_thread_that_watches_goes_on_after_a_surprise(
     broken: list[tuple[str, BaseException]] = []
     with monkeypatch.context() as patch:
         patch.setattr(file_watch, "_identities", surprise)
-        patch.setattr(file_watch, "SHORTAGE_S", 0.01)
+        patch.setattr(file_watch, "SHORTAGE_MS", 10)
         watch = file_watch.Watch(
             10, lambda call: call(), lambda _: None, lambda *what: broken.append(what)
         )

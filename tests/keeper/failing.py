@@ -78,8 +78,8 @@ WRAPPED: Final = frozenset(
 """Made to fail in other ways than by their name; `os.walk` answers nothing where it cannot look."""
 SURE: Final = {
     "a number or a text that is at hand already": (
-        "os.getpid", "os.getuid", "os.geteuid", "os.getegid", "os.getpgid", "os.getsid", "os.umask", "os.fsencode",
-        "os.strerror", "os.sysconf", "os.isatty", "os.sched_getaffinity",
+        "os.getpid", "os.getuid", "os.geteuid", "os.getegid", "os.getpgid", "os.getsid", "os.umask",
+        "os.fsencode", "os.fsdecode", "os.strerror", "os.sysconf", "os.isatty", "os.sched_getaffinity",
         "os.urandom", "os.WIFSIGNALED", "os.WTERMSIG", "os.WCOREDUMP",
         "os.WEXITSTATUS", "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns",
         "time.clock_gettime_ns", "time.gmtime", "time.localtime", "time.strftime", "time.sleep", "resource.getrlimit",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
 from contextlib import suppress
 from functools import partial
@@ -49,7 +48,7 @@ class Compressor(Part):
         del self._queue[path]
         command = [sys.executable, "-I", "-m", "reconciler.controller.output.compress", path]
         try:
-            self._helper = Child(self.reactor, command, stderr=subprocess.PIPE)
+            self._helper = Child(self.reactor, command, complains=True)
         except OSError:
             # No room for a process just now; a log that is compressed later is no news.
             self._queue[path] = None

@@ -5,7 +5,6 @@ The only home of psutil, which is imported when somebody first asks.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable
 from typing import Final
 
@@ -99,6 +98,8 @@ def _conflicts(wanted: str, found: str, *, ipv6_only: bool) -> bool:
     They do at one address, and where one stands for all of its family; `::` may stand for those of IPv4 too: of
     the other one nobody tells us whether it does. `wanted` may be a name, which may be that of any address.
     """
+    import ipaddress
+
     try:
         one, other = (ipaddress.ip_address(each.partition("%")[0]) for each in (wanted, found))
     except ValueError:

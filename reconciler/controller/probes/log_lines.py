@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from reconciler.controller.probes.http import shown
 from reconciler.controller.runtime import clock
@@ -27,6 +26,9 @@ from reconciler.model.units import SECOND_NS
 
 RESTART_NS: Final = SECOND_NS
 READ_BYTES: Final = 64 * 1024
+if TYPE_CHECKING:
+    import subprocess
+
 COMMAND: Final = (sys.executable, "-I", "-m", "reconciler.controller.probes.matcher")
 
 
@@ -71,6 +73,8 @@ class LogLines:
         if self._process is not None or not self._asked:
             return
         try:
+            import subprocess
+
             process = subprocess.Popen(
                 COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -45,9 +44,14 @@ class Child:
         *,
         cwd: str | None = None,
         env: Mapping[str, str] | None = None,
-        stderr: int = subprocess.DEVNULL,
+        complains: bool = False,
     ) -> None:
-        """Start it, with all that asking takes. Raises `OSError`, and `ValueError` for what no program can get."""
+        """Start it, with all that asking takes; one that `complains` is heard on its standard error, too.
+
+        Raises `OSError`, and `ValueError` for what no program can get.
+        """
+        import subprocess
+
         self._reactor = reactor
         self._process = subprocess.Popen(
             command,
@@ -55,7 +59,7 @@ class Child:
             env=env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=stderr,
+            stderr=subprocess.PIPE if complains else subprocess.DEVNULL,
             start_new_session=True,
         )
         self.pid = self._process.pid

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -79,7 +78,7 @@ class Loader:
         """
         self._lanes = lanes
         command = [sys.executable, "-I", "-m", "reconciler.specfile"]
-        self._child = Child(reactor, command, stderr=subprocess.PIPE)
+        self._child = Child(reactor, command, complains=True)
         self._done: Callable[[Reading], None] | None = None
         if not is_urgent:
             with suppress(OSError):

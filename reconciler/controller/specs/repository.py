@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +51,8 @@ def commit_of(files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Commit 
     above = Path(os.path.realpath(files[0].path)).parents if files else ()
     if not any((folder / ".git").exists() for folder in above):
         return None
+    import subprocess
+
     try:
         return _ask(files, source)
     except (OSError, subprocess.SubprocessError, ValueError):
@@ -106,6 +107,8 @@ def _has_lost(top: str, source: tuple[str, ...], inside: dict[str, SourceFile]) 
 
 def _run(arguments: list[str], questions: bytes = b"", *, check: bool = True) -> bytes:
     """Return what git answers, nothing when it fails. Raises `SubprocessError` then, unless it is not to `check`."""
+    import subprocess
+
     return subprocess.run(
         ["git", *arguments],
         input=questions,

@@ -52,7 +52,7 @@ def test_what_became_of_it_is_told(
 def test_it_is_asked_more_than_a_pipe_holds_and_says_what_is_wrong() -> None:
     reactor, found = Reactor(raised), list[Answer]()
     command = ["sh", "-c", "cat; echo first >&2; echo last >&2; exit 3"]
-    child = Child(reactor, command, stderr=subprocess.PIPE)
+    child = Child(reactor, command, complains=True)
     child.ask(b"x" * 300_000, 300_000, 20 * SECOND_NS, found.append)
     while not found:
         reactor.wait(None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from reconciler.controller.api.request import Request
@@ -47,15 +46,15 @@ class EventMethods(Part):
         self.streams.add(request, EventStream(self.event_log, cursor, means, asked.until_end))
 
 
-@dataclass(eq=False)
 class EventStream(Stream):
     """Events by their number; `cursor` is the last that was sent."""
 
-    event_log: EventLog
-    cursor: int
-    means: Means
-    until_end: bool = False
-    _is_recalling: bool = False
+    def __init__(
+        self, event_log: EventLog, cursor: int, means: Means, until_end: bool = False
+    ) -> None:
+        self.event_log, self.cursor, self.means = event_log, cursor, means
+        self.until_end = until_end
+        self._is_recalling = False
 
     def _recalled(self) -> None:
         self._is_recalling = False

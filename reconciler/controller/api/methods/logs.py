@@ -6,7 +6,6 @@ import os
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, KeysView, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -26,6 +25,7 @@ from reconciler.controller.runtime.file_watch import Watch
 from reconciler.controller.runtime.reactor import READ
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
+from reconciler.model.value import Part, field
 from reconciler.wire import rpc
 from reconciler.wire.methods import AskLogs, FollowLogs
 
@@ -40,8 +40,7 @@ MAX_FOLLOWED_FILES: Final = 10_000
 """Log files of one stream."""
 
 
-@dataclass(eq=False)
-class LogMethods:
+class LogMethods(Part):
     """`logs` and `logs.follow`; one thread watches the files of all streams, and a few are open at a time."""
 
     core: Reconciler
@@ -143,27 +142,26 @@ def _positions(texts: tuple[str, ...]) -> dict[str, str] | None:
     return found
 
 
-@dataclass(eq=False)
 class LogStream(Stream):
     """Lines of log files, of all slots that a selection means, also of those that come later."""
 
-    logs: LogMethods
-    asked: FollowLogs
-    selection: Wanted
-    after: Mapping[str, str] | None
-    """Places by path where an earlier stream has ended; logs that are not among them are new."""
-    _followers: dict[str, Follower] = field(default_factory=dict)
-    _of_watcher: dict[str, set[str]] = field(default_factory=dict)
-    _unlooked: dict[str, None] = field(init=False)
-    """Watchers whose files have not been looked for since they were touched."""
-    _first: deque[tuple[Follower, bytes]] = field(default_factory=deque)
-    _first_bytes: int = 0
-    _changed: dict[str, None] = field(default_factory=dict)
-    _has_begun: bool = False
-    _is_full: bool = False
-
-    def __post_init__(self) -> None:
-        self._unlooked = dict.fromkeys(self.logs.core.names())
+    def __init__(
+        self,
+        logs: LogMethods,
+        asked: FollowLogs,
+        selection: Wanted,
+        after: Mapping[str, str] | None,
+    ) -> None:
+        """`after` has places by path where an earlier stream has ended; logs that are not among them are new."""
+        self.logs, self.asked, self.selection, self.after = logs, asked, selection, after
+        self._followers: dict[str, Follower] = {}
+        self._of_watcher: dict[str, set[str]] = {}
+        self._unlooked = dict.fromkeys(logs.core.names())
+        """Watchers whose files have not been looked for since they were touched."""
+        self._first: deque[tuple[Follower, bytes]] = deque()
+        self._first_bytes = 0
+        self._changed: dict[str, None] = {}
+        self._has_begun = self._is_full = False
 
     def prepare(self) -> bool:
         """Find the files and their last lines. Raises `RequestError` when there are too many."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -113,15 +112,19 @@ class PacedStream(Stream):
         self.reactor.at(self, None, self._tell)
 
 
-@dataclass(eq=False)
 class ProgressStream(PacedStream):
     """What is still to be done until everything selected is as desired; ends then."""
 
-    core: Reconciler
-    board: StatusBoard
-    revisions: Revisions
-    selection: Wanted
-    asked: methods.FollowApply
+    def __init__(
+        self,
+        core: Reconciler,
+        board: StatusBoard,
+        revisions: Revisions,
+        selection: Wanted,
+        asked: methods.FollowApply,
+    ) -> None:
+        self.core, self.board, self.revisions = core, board, revisions
+        self.selection, self.asked = selection, asked
 
     def look(self) -> tuple[dict[str, object], int | None]:
         """Return who is waited for, and what came of the revision."""
@@ -162,12 +165,11 @@ class ProgressStream(PacedStream):
         return status.kind != "job" or all(slot.state != "Running" for slot in status.slots)
 
 
-@dataclass(eq=False)
 class GoalStream(PacedStream):
     """How far the goals of orders are; ends when none is open any more."""
 
-    board: StatusBoard
-    pursuit: Pursuit
+    def __init__(self, board: StatusBoard, pursuit: Pursuit) -> None:
+        self.board, self.pursuit = board, pursuit
 
     def touched(self, names: frozenset[str]) -> None:
         """Look again soon, when one of these watchers is waited for."""

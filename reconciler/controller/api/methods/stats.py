@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -61,16 +60,13 @@ class StatsMethods(Part):
         return found
 
 
-@dataclass(eq=False)
 class StatsStream(Stream):
     """What processes use, looked at as often as its client wants it and reads it."""
 
-    stats: StatsMethods
-    selection: Wanted
-    interval_ns: int
-    _due_ns: int = 0
-    _is_looking: bool = False
-    _is_closed: bool = False
+    def __init__(self, stats: StatsMethods, selection: Wanted, interval_ns: int) -> None:
+        self.stats, self.selection, self.interval_ns = stats, selection, interval_ns
+        self._due_ns = 0
+        self._is_looking = self._is_closed = False
 
     def pump(self) -> bool:
         """Have a look taken when it is time for one."""

@@ -8,7 +8,6 @@ is of the new code, finds that it is done.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -75,6 +74,8 @@ class Upgrades(Part):
 
 def _trouble_with(python: str, format: int) -> str:
     """Return why the code of an interpreter cannot take over; empty when it can."""
+    import subprocess
+
     try:
         done = subprocess.run(
             [python, "-I", "-c", _CHECK, str(format)],
