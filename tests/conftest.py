@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
 
 import pytest
 from hypothesis import settings
+
+# What is compiled is kept, though the environment says otherwise: tests start thousands of interpreters.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A deadline would test how busy the machine is.
 settings.register_profile("reconcile", deadline=None, print_blob=True)
@@ -26,6 +31,11 @@ if (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the rooms whose single tests are long: at the end no worker waits for another."""
     items.sort(key=lambda item: item.path.parent.name not in {"campaign", "e2e", "sim"})
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector thousands of tests, which nobody throws away."""
+    gc.freeze()
 
 
 def require_program(name: str, how_to_install: str) -> str:
