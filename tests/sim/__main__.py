@@ -6,8 +6,8 @@ import argparse
 import sys
 import time
 import traceback
-import zlib
 from concurrent.futures import ProcessPoolExecutor
+from typing import NamedTuple
 
 from tests.sim.bugs import BUGS, planted
 from tests.sim.checkers import Checkers
@@ -33,16 +33,26 @@ def play(seed: int, *, faults: Faults | None = None, tracing: bool = False) -> W
 
 def verdict(seed: int, faults: Faults | None = None) -> str:
     """Return what is wrong with a seed, or nothing."""
-    return judged(seed, faults)[0]
+    return judged(seed, faults).wrong
 
 
-def judged(seed: int, faults: Faults | None = None) -> tuple[str, frozenset[str]]:
-    """Return what is wrong with a seed, or nothing, and which fields and orders occurred in its history."""
+class Judged(NamedTuple):
+    """What is wrong with a seed, or nothing; which fields and orders occurred in its history, and its digest."""
+
+    wrong: str
+    used: frozenset[str] = frozenset()
+    digest: int = 0
+    """A number that is another one when anything in the history is."""
+
+
+def judged(seed: int, faults: Faults | None = None) -> Judged:
+    """Play a seed and judge its history."""
     try:
-        return "", frozenset(play(seed, faults=faults).people.occurred)
+        world = play(seed, faults=faults)
     except Exception as error:  # whatever it is, the seed is told
         last = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {error} ({last.name})", frozenset()
+        return Judged(f"{type(error).__name__}: {error} ({last.name})")
+    return Judged("", frozenset(world.people.occurred), world.digest)
 
 
 def noticed_by(seed: int, faults: str = "") -> str:
@@ -67,11 +77,6 @@ def command_line(seed: int, faults: Faults | None) -> str:
     """Return how to play a seed again."""
     chosen = "" if faults is None else f" --faults '{faults}'"
     return f"python -m tests.sim --seed {seed}{chosen} --trace"
-
-
-def digest(seed: int) -> str:
-    """Return a number that is another one when anything in a history is."""
-    return f"{play(seed).digest:08x}"
 
 
 def noticed(name: str) -> str:
@@ -101,7 +106,7 @@ def main() -> int:
         return 0
     seeds = range(asked.start, asked.start + asked.seeds)
     if asked.digests:
-        print(f"{zlib.crc32(' '.join(map(digest, seeds)).encode()):08x}")
+        print(*(f"{play(seed).digest:08x}" for seed in seeds), sep="\n")
         return 0
     return play_all(seeds, asked.jobs)
 
@@ -116,11 +121,13 @@ def play_one(seed: int, faults: Faults | None, *, tracing: bool) -> int:
 def play_all(seeds: range, jobs: int) -> int:
     begun, failed, occurred = time.monotonic(), 0, set[str]()
     with ProcessPoolExecutor(jobs) as pool:
-        for seed, (wrong, used) in zip(seeds, pool.map(judged, seeds, chunksize=20), strict=True):
-            occurred |= used
-            if wrong:
+        for seed, found in zip(seeds, pool.map(judged, seeds, chunksize=20), strict=True):
+            occurred |= found.used
+            if found.wrong:
                 failed += 1
-                print(f"seed {seed}: {wrong}\n  {command_line(seed, minimal(seed))}", flush=True)
+                print(
+                    f"seed {seed}: {found.wrong}\n  {command_line(seed, minimal(seed))}", flush=True
+                )
     took = time.monotonic() - begun
     print(f"{len(seeds) - failed} passed, {failed} failed, {len(seeds) / took:.0f} seeds a second")
     print(f"{len(occurred)} of {len(ALL_USES)} fields and orders occurred")

@@ -619,7 +619,7 @@ BUGS: dict[str, Bug] = {
     "nothing is ever too old": Bug(rollout, "lifetime_ns", _later, 43),
     "a revision is good at once": Bug(verdict, "find", _always({}), 3),
     "what runs well is held against its revision": Bug(
-        rollout, "why_failed", _always("did not stay up"), 19
+        rollout, "why_failed", _always("did not stay up"), 39
     ),
     "reloads are forgotten": Bug(
         running,
@@ -630,7 +630,7 @@ BUGS: dict[str, Bug] = {
     ),
     "all stop together": Bug(picture, "is_going", _always(False), 74),
     "edits of what is in force are not taken": Bug(settings, "pending", _always(None), 37),
-    "stop commands are not run": Bug(stopping, "run_command", _always(None), 6),
+    "stop commands are not run": Bug(stopping, "run_command", _always(None), 38),
     "lost runs stay lost": Bug(
         generations,
         "lost_slots",
@@ -679,7 +679,7 @@ BUGS: dict[str, Bug] = {
         rollout, "is_at_once", _whatever_has_changed, 30
     ),
     "restarts of what is up to date are forgotten": Bug(
-        rollout, "is_outdated", _forgets_restarts, 16
+        rollout, "is_outdated", _forgets_restarts, 15
     ),
     "a process gives way before its hook has passed": Bug(
         gates, "before_replacement", _waits_for_no_hook, 25
@@ -689,7 +689,7 @@ BUGS: dict[str, Bug] = {
     ),
     "those beyond count before they serve": Bug(surge, "serving", _counts_those_to_come, 26),
     "those beyond go before the last is replaced": Bug(
-        surge, "next_slots", _lets_them_go_early, 18
+        surge, "next_slots", _lets_them_go_early, 26
     ),
     "one more than may be runs beside those wanted": Bug(desired, "max_surge", _lets_one_more, 0),
     "nobody waits for a place": Bug(gates, "_place", _always(None), 206),
@@ -780,7 +780,7 @@ BUGS: dict[str, Bug] = {
     "the keeper spawns over a live record": Bug(Processes, "spawn", _spawns_doubly, 59),
     "a dead controller's words are lost": Bug(Processes, "reap", _drops_link, 5),
     "sockets are never retried": Bug(
-        core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 2
+        core_sockets, "retry_due_ns", lambda f: lambda refused: f(refused) + 10**15, 26
     ),
     "surplus slots stay": Bug(services, "_drop_slot", _always(None), 8),
     "outdated slots stay": Bug(rollout, "why_stale", _always(None), 0),
