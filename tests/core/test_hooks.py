@@ -29,7 +29,7 @@ def test_before_start_comes_first_and_once_for_all_slots() -> None:
 
 def test_what_a_hook_is_told_fits_into_its_environment_however_many_slots_there_are() -> None:
     hooks = HooksSpec(before_signal=HOOK)
-    stage = Stage().apply(spec(web=watcher(numprocesses=10_000, hooks=hooks))).wait(5)
+    stage = Stage().apply(spec(web=watcher(numprocesses=2_000, hooks=hooks))).wait(5)
     stage.tell(SignalAsked("web", 1, "USR1"))
     ((_, spawn),) = [each for each in stage.history if "before_signal" in str(each[1])]
     assert isinstance(spawn, Spawn)
