@@ -1,6 +1,7 @@
-"""A keeper's output that dies before their n-th call to the system: `python -m tests.output.dying FOLDER CASE N`.
+"""Keepers of output that die before their n-th call to the system: `python -m tests.output.dying FOLDER CASE`.
 
-Says when its FIFOs are there, reads what is in them when it is told to, and says what it has come to, if it lives.
+Reads the n of each, whose folder is FOLDER/N. It says when its FIFOs are there and reads what is in them when it is
+told to; then this says what has become of it. All are forked from here, since an interpreter costs more than a life.
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Doomed:
         return wrapped
 
 
-def main() -> None:
-    folder, case, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+def live(folder: Path, case: str, number: int) -> None:
+    """Be a keeper until the n-th call, or until everything is moved."""
     room = Room(folder)
     streams = room.open(*sinks(case, folder))
     print("ready", flush=True)
@@ -70,8 +71,21 @@ def main() -> None:
         module.os = doomed  # type: ignore[attr-defined]
     room.settle()
     streams.drained()
-    print("lives", flush=True)
-    sys.stdin.readline()
+
+
+def main() -> None:
+    folder, case = Path(sys.argv[1]), sys.argv[2]
+    while number := sys.stdin.readline().strip():
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                live(folder / number, case, int(number))
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(pid, 0)
+        print({0: "lived", signal.SIGKILL: "died"}.get(status, "failed"), flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -18,26 +19,23 @@ from tests.output.test_capture import Room
 LINES = [f"line {number:02}" for number in range(10)]
 
 
-def die(folder: Path, case: str, number: int) -> bool:
+def die(keepers: subprocess.Popen[str], folder: Path, case: str, number: int) -> bool:
     """Let a keeper die before a call while it moves the lines; tell whether it lived on, as it makes fewer calls."""
-    program = [sys.executable, "-m", "tests.output.dying", str(folder), case, str(number)]
-    keeper = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert keeper.stdin is not None
-    assert keeper.stdout is not None
-    assert keeper.stdout.readline() == "ready\n"
+    assert keepers.stdin is not None
+    assert keepers.stdout is not None
+    print(number, file=keepers.stdin, flush=True)
+    assert keepers.stdout.readline() == "ready\n"
     # As the worker does, we keep the FIFOs open while no keeper lives.
     ends = [os.open(each, os.O_RDWR) for each in sorted((folder / "fifos").iterdir())]
     for index, line in enumerate(LINES):
         os.write(ends[index % len(ends)], f"{line}\n".encode())
-    keeper.stdin.write("go\n")
-    keeper.stdin.flush()
-    lives = keeper.stdout.readline() == "lives\n"
-    keeper.kill()
-    keeper.communicate()
+    print("go", file=keepers.stdin, flush=True)
+    fate = keepers.stdout.readline()
+    assert fate in {"lived\n", "died\n"}
     follow(folder, case)
-    for end in ends:
-        os.close(end)
-    return lives
+    for each in ends:
+        os.close(each)
+    return fate == "lived\n"
 
 
 def follow(folder: Path, case: str) -> None:
@@ -60,14 +58,16 @@ def written(folder: Path) -> list[str]:
     "case", ["plain", "timestamps", "rotated", "rotated with timestamps", "two writers"]
 )
 def test_no_death_loses_or_doubles_a_line(tmp_path: Path, case: str) -> None:
-    for number in range(1, 100):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        lives = die(folder, case, number)
-        assert written(folder) == LINES, number
-        if lives:
-            assert number > 1
-            return
+    program = [sys.executable, "-m", "tests.output.dying", str(tmp_path), case]
+    with subprocess.Popen(program, stdin=PIPE, stdout=PIPE, text=True) as keepers:
+        for number in range(1, 100):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            has_lived = die(keepers, folder, case, number)
+            assert written(folder) == LINES, number
+            if has_lived:
+                assert number > 1
+                return
     pytest.fail("it makes more calls than were tried")
 
 
