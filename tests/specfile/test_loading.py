@@ -448,7 +448,7 @@ _TREES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.dictionaries(_KEYS, _TREES, max_size=5))
 def test_no_document_brings_the_loader_down(tree: dict[str, object]) -> None:
     _survives(json.dumps(tree).encode())

@@ -45,7 +45,7 @@ values = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=40), inner, max_size=20)
     ),
-    max_leaves=40,
+    max_leaves=10,
 )
 calls = st.builds(
     Call,
