@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
@@ -20,6 +21,7 @@ from reconciler.controller.controller import Controller
 from reconciler.controller.output.manager_log import ManagerLog
 from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.keeper_link import LinkClosed
+from reconciler.controller.runtime.lanes import _Task
 from reconciler.controller.specs import loader
 from reconciler.controller.specs.loader import environment_digest
 from reconciler.controller.state.records import Applied
@@ -112,6 +114,8 @@ class Instance:
         self.failure: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._control: socket.socket | None = None
+        self._others: set[threading.Thread] = set()
+        """Threads that are not of our controller."""
 
     @property
     def spec_file(self) -> Path:
@@ -142,6 +146,7 @@ class Instance:
             log_file=str(self.folder / "controller.log"),
             **config,
         )
+        self._others = {*threading.enumerate()}
         log = ManagerLog(whole.log_level, whole.log_format, whole.log_file, whole.state_dir)
         store = Store(whole.state_dir)
         self.controller = Controller(whole, log, store, self.keeper.near, self._control)
@@ -180,11 +185,31 @@ class Instance:
         self.join()
         self.controller.api.server.close()
         self.controller.specs.files.close()
+        self.controller.specs.watched_files.close()
         self.controller.store.close()
+        self._end_lanes(self.controller)
         self._control.close()
         self.keeper.near.close()
         if self.failure is not None:
             raise self.failure
+
+    def _end_lanes(self, controller: Controller) -> None:
+        """Let the threads end that live as long as a process, and close what is theirs."""
+        lanes = controller.runtime.lanes
+        for lane in lanes._lanes.values():
+            lane.add(None, _Task("files", sys.exit, lambda _: None, 0))
+        ended = [each for each in {*threading.enumerate()} - self._others if "lane-" in each.name]
+        try:
+            # Python's own hook is silent about who leaves; that of pytest is not.
+            threading.excepthook, told = threading.__excepthook__, threading.excepthook
+            for each in ended:
+                each.join(DEADLINE_S)
+                assert not each.is_alive(), each
+        finally:
+            threading.excepthook = told
+        controller.api.logs.watch.close()
+        os.close(lanes._wake)
+        controller.runtime.reactor._selector.close()
 
 
 @pytest.fixture(autouse=True)
