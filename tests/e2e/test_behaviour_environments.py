@@ -122,13 +122,10 @@ def test_one_file_that_is_mounted_is_watched_and_told_when_it_was_replaced_outsi
                 ["unshare", "--mount", "sh", "-ec", command, RECONCILE, str(outside), str(it.spec)],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=it.environ, start_new_session=True,
             )  # fmt: skip
-        until(lambda: "w  " in it.run("status", code=None).stdout, show=it.output.read_text)
+        until(it.answers, "the manager answers", show=it.output.read_text)
+        until(lambda: it.pids("w"), "it runs")
         outside.write_text("watchers: {w: {cmd: sleep 1001}, more: {cmd: sleep 1002}}\n")
-        until(
-            lambda: "more" in it.run("status", code=None).stdout,
-            "an edit outside is applied",
-            within_s=10,
-        )
+        until(lambda: len(it.status()["watchers"]) == 2, "an edit outside is applied", within_s=10)
         other = it.folder / "other.yaml"
         other.write_text("watchers: {w: {cmd: sleep 1003}}\n")
         other.rename(outside)
@@ -137,4 +134,5 @@ def test_one_file_that_is_mounted_is_watched_and_told_when_it_was_replaced_outsi
             lambda: told in it.run("status", code=None).stdout,
             "what cannot be seen is told",
             within_s=10,
+            every_s=0.2,
         )

@@ -57,7 +57,7 @@ def test_a_hook_that_cannot_be_run_is_told_by_what_is_wrong(hook: str) -> None:
         )
         (it.specs / "raises.py").write_text("import os\nos.environ['nobody']\n")
         it.up(wait=False)
-        until(lambda: it.run("status", code=None).returncode == 3, "the manager answers")
+        until(it.answers, "the manager answers")
         for part in HOOKS[hook]:
             until(lambda part=part: part in note(it, "app"), part, show=lambda: note(it, "app"))
         assert it.pids("app") == {}
@@ -92,7 +92,7 @@ def test_a_port_that_is_taken_is_told_with_its_holder() -> None:
         )
         with stage(spec) as it:
             it.up(wait=False)
-            until(lambda: it.run("status", code=None).returncode == 3, "the manager answers")
+            until(it.answers, "the manager answers")
             until(lambda: it.pids("other"), "who needs no socket runs")
             told = until(lambda: it.status()["sockets"][0]["note"], "what is wrong")
             assert address in told

@@ -115,7 +115,7 @@ def test_the_exit_code_of_status_tells_how_it_stands() -> None:
         it.up()
         it.run("status", code=0)
         it.write(broken)
-        until(lambda: it.run("status", code=None).returncode == 3, "exit code 3")
+        until(lambda: it.run("status", code=None).returncode == 3, "exit code 3", every_s=0.2)
         missing = it.run("status", "wbe", code=None)
         assert missing.returncode not in {0, 3}
         assert "web" in missing.stderr  # a name that is near

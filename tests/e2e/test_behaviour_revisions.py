@@ -145,8 +145,9 @@ watchers:
         it.edit('V: "2"', 'V: "1"')
         outcome(it, "good", 3)
         it.edit("exec sleep 1000", 'echo "no config file" >&2; exit 1')
-        until(lambda: "in a row: no config file" in it.run("status", code=None).stdout, "its words")
+        words = "in a row: no config file"
+        until(lambda: words in it.run("status", code=None).stdout, "its words", every_s=0.2)
         assert it.status()["log"][-1] == "no config file"
         it.edit('echo "healthy and well"; echo "no config file" >&2; exit 1', "exit 4")
         quiet = re.compile(r"exit 4, \d+ times in a row(, next|$)", re.MULTILINE)
-        until(lambda: quiet.search(it.run("status", code=None).stdout), "a silent end")
+        until(lambda: quiet.search(it.run("status", code=None).stdout), "a silent end", every_s=0.2)

@@ -140,7 +140,8 @@ def test_pid_1_reaps_strangers_and_ends_with_its_exit_code() -> None:
                 start_new_session=True,
             )
         try:
-            until(lambda: it.run("status", code=None).returncode == 0, "all as desired")
+            until(it.answers, "the manager answers", show=it.output.read_text)
+            it.settle()
             first = children_of(outside.pid)[0]
             seen: set[int] = set()
             until(lambda: seen.update(children_of(first)) or len(seen) > 12, "strangers")

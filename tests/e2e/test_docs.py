@@ -184,7 +184,7 @@ class Desk:
                 lambda: self.differs(it, command, shown) is None,
                 f"{command.text} shows {shown}",
                 show=lambda: self.differs(it, command, shown),
-                every_s=0.1,
+                every_s=0.2,
             )
         else:
             difference = self.differs(it, command, shown)
@@ -221,8 +221,7 @@ class Desk:
             timeout=2 * PATIENCE_S,
             check=False,
         )
-        with contextlib.suppress(AssertionError):
-            it.status()  # takes note of the processes, for the end
+        it.answers()  # takes note of the processes, for the end
         if done.returncode != command.code:
             return f"{typed}: exit {done.returncode}, not {command.code}\n{done.stdout}"
         lacking = missing(shown, done.stdout)

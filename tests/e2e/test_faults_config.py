@@ -300,9 +300,8 @@ def test_c08_without_inotify_files_are_looked_at_now_and_then() -> None:
                 [*wrapped, command, RECONCILE, str(it.specs)],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=it.environ, start_new_session=True,
             )  # fmt: skip
-        until(
-            lambda: it.run("status", code=None).returncode == 0, "it runs", show=it.output.read_text
-        )
+        until(it.answers, "the manager answers", show=it.output.read_text)
+        it.settle()
         assert "cannot watch files by inotify" in it.run("events").stdout
         assert "raise the sysctl fs.inotify.max_user_instances" in it.run("status").stdout
         it.write("watchers: {w: {cmd: sleep 1001, numprocesses: 2}}\n")

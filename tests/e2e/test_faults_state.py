@@ -143,7 +143,7 @@ def test_x06_a_state_of_a_newer_version_is_refused_and_nothing_is_touched(
     with sqlite3.connect(it.state_dir / "state.db") as connection:
         connection.execute(f"pragma user_version = {version}")
         connection.execute("update meta set value = ? where key = 'schema'", row)
-    until(lambda: it.run("status", "web", "-o", "name", code=None).returncode == 0)
+    until(lambda: it.watcher("web")["as_desired"])
     assert Asking(it).pid("web") == web
 
 

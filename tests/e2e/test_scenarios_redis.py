@@ -74,7 +74,7 @@ def test_the_app_waits_for_a_redis_that_comes_late_and_delays_nobody(port: int) 
     with stage(EXAMPLE) as it:
         absent_redis(it, port, "30s")
         it.up(wait=False)
-        until(lambda: it.run("status", code=None).returncode == 3, "the manager answers")
+        until(it.answers, "the manager answers")
         until(lambda: "before_start" in it.watcher("app")["note"], "the hook runs")
         assert it.watcher("app")["state"] == "Waiting"
         assert it.pids("app") == {}
@@ -94,7 +94,7 @@ def test_without_redis_status_shows_the_timeout_of_the_hook(port: int) -> None:
     with stage(EXAMPLE) as it:
         absent_redis(it, port, "300ms")
         it.up(wait=False)
-        until(lambda: it.run("status", code=None).returncode == 3, "the manager answers")
+        until(it.answers, "the manager answers")
         until(
             lambda: timed_out in it.watcher("app")["note"],
             timed_out,
