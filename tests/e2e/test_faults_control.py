@@ -219,8 +219,8 @@ def test_s12_what_looks_secret_in_an_environment_is_shown_nowhere(it: Stage) -> 
 
 
 def test_s13_mutated_frames_disturb_nobody() -> None:
-    found = frames.run(frames=20_000, seed=20)
-    assert found.answers > 500
+    found = frames.run(frames=8_000, seed=20)
+    assert found.answers > 200
     assert found.growth_bytes < MAX_GROWTH_BYTES
     assert found.longest_stall_s < MAX_WAIT_S, found
 

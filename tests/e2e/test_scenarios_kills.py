@@ -18,7 +18,8 @@ pytestmark = pytest.mark.e2e
 
 EXAMPLE = ROOT / "examples/05-controller-killed"
 KILLS = 10
-STATUS_S = 1.0
+STATUS_S = 4.0
+"""Until a new controller answers on a machine where other tests run too; how fast it is elsewhere tells the bench."""
 
 
 def running(keeper: int, script: str) -> set[int]:
