@@ -171,7 +171,7 @@ def own_sockets(plan: Plan, slot: int) -> SlotCondition | None:
 
 
 def own_sockets_of_successor(plan: Plan, slot: int) -> SlotCondition | None:
-    """Bind the sockets of a slot that is to be replaced at other addresses, while its process serves at the former.
+    """Bind the sockets of a slot that is to be replaced at new addresses, while its process serves at the former.
 
     One at the same address waits for the end of that process: clients would wait at it for nobody. So does one that
     processes of ours are in the way of.
@@ -180,7 +180,7 @@ def own_sockets_of_successor(plan: Plan, slot: int) -> SlotCondition | None:
     for name in _own_sockets(plan):
         record = plan.world.sockets.get(held_name(name, slot, specs))
         waiting = waiting_for(plan.world, name, slot)
-        if waiting is None or record is None or _is_of_former(record, specs[name]):
+        if waiting is None or (record is not None and _is_of_former(record, specs[name])):
             continue
         if waiting.bind is not None and plan.is_due(waiting.due_ns):
             plan.act(waiting.bind)

@@ -441,10 +441,14 @@ def test_a_gate_that_closes_again_stops_nobody() -> None:
     assert stage.status("web").state == "Running"
 
 
-def test_a_socket_that_cannot_be_bound_leaves_the_old_process_serving() -> None:
+@pytest.mark.parametrize("before", [("http",), ()])
+def test_a_socket_that_cannot_be_bound_leaves_the_old_process_serving(
+    before: tuple[str, ...],
+) -> None:
+    """At another address, or one that the process did not have at all."""
     old, new = listener(8000, reuseport=True), listener(9000, reuseport=True)
     user = watcher(use_sockets=("http",))
-    stage = Stage().apply(spec({"http": old}, web=user)).wait(60)
+    stage = Stage().apply(spec({"http": old}, web=watcher(use_sockets=before))).wait(60)
     pid = stage.pid("web.1")
     stage.refused_ports = {9000}
     stage.apply(spec({"http": new}, web=user)).wait(10)

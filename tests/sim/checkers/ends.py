@@ -236,11 +236,11 @@ class Ends:
         for born, process in self.waiting.items():
             if born in self.facts.killed_ns or born not in self.facts.asked_ns:
                 continue
-            if (
-                self.world.journal_fails
-                and self.facts.asked_ns[born] <= self.world.unwatched[-1][1]
-            ):
+            asked_ns, unwatched = self.facts.asked_ns[born], self.world.unwatched
+            if self.world.journal_fails and asked_ns <= unwatched[-1][1]:
                 continue  # that it was asked could not be written down, and it may be wanted again
+            if any(begin == asked_ns for begin, _ in unwatched):
+                continue  # nor could a keeper that was killed in the same step
             longest = max(self.world.people.timeouts_ns[process.id.owner])
             due = max(self.facts.asked_ns[born] + longest, quiet_since) + PROMPT_NS
             assert self.kernel.now <= due, f"{process.id} was asked to end, did not, and lives on"

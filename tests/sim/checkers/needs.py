@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.model.action import RecordRun
+from reconciler.model.action import RecordGeneration, RecordRun
 from reconciler.model.units import SECOND_NS as S
 from tests.sim.programs import ASKING
 
@@ -68,6 +68,8 @@ class Needs:
                 self._met_generation[name, condition] = number
 
     def decided(self, action: StoreAction) -> None:
+        if isinstance(action, RecordGeneration):
+            self._note_edits()  # what an edit fires comes after it
         if not isinstance(action, RecordRun):
             return
         if action.run.outcome in {"vetoed", "stopped"} and action.run.pid is None:
