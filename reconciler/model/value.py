@@ -12,7 +12,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import msgspec
-from msgspec import field
+from msgspec import Raw, field
 from msgspec.structs import asdict, replace
 
 __all__ = [
@@ -20,11 +20,13 @@ __all__ = [
     "Part",
     "Plain",
     "PlainError",
+    "Raw",
     "Struct",
     "Tagged",
     "Word",
     "asdict",
     "field",
+    "from_json",
     "from_plain",
     "replace",
     "to_plain",
@@ -77,6 +79,15 @@ def from_plain(kind: type[T] | object, plain: Plain) -> T:
     Keys of JSON maps are always text, also where ours are numbers. Raises `PlainError` when it describes none.
     """
     found: T = msgspec.convert(plain, kind, str_keys=True)
+    return found
+
+
+def from_json(kind: type[T] | object, data: bytes | bytearray | Raw) -> T:
+    """Return the value of type `kind` that a text of JSON describes; what is `Raw` in it is still such a text.
+
+    Raises `PlainError` when it describes none, and `ValueError` when it is no JSON, or text that is not Unicode.
+    """
+    found: T = msgspec.json.decode(data, type=kind)
     return found
 
 

@@ -4,6 +4,7 @@
 |---|---|
 | `accepted` | the files of the spec in force, and whether to believe what they say now |
 | `apply` | a spec that was read becomes the one in force |
+| `early` | the files are read while they come to rest |
 | `files` | saved files are applied by themselves, or held |
 | `in_force` | the newest spec that was accepted, and what another would change |
 | `loader` | the child process that reads a spec |

@@ -27,10 +27,10 @@ from reconciler.controller.specs.accepted import (
     with_bytes,
 )
 from reconciler.controller.specs.apply import Applier, Author, Then
+from reconciler.controller.specs.early import EarlyReader
 from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.loader import (
     Loaded,
-    Loader,
     Mistaken,
     ReadFile,
     Reading,
@@ -66,12 +66,10 @@ class SpecFiles(Part):
     lanes: Lanes
     config: Config
     is_ending: Callable[[], bool]
+    reader: EarlyReader
 
     _considered: dict[str, str] | None = None
     """Digests of what was judged last; the same bytes are not judged again."""
-    _loader: Loader | None = None
-    _reading: bool = False
-    """The loader was asked; before that it only imports."""
     _ordered_by: str = ""
     """Who has told to read the files and apply them, whatever `apply.auto` says; empty: nobody."""
     _awaited: list[Callable[[], None]] = field(default_factory=list)
@@ -111,7 +109,7 @@ class SpecFiles(Part):
         self._ordered_by = SAVED
         self.secrets.read_again()
         self._considered = None
-        self._drop_loader()
+        self.reader.drop()
         self._judge(self.source.look_now())
 
     def replace_source(self, source: tuple[str, ...]) -> None:
@@ -172,7 +170,7 @@ class SpecFiles(Part):
         self.standing.accept()
         revision = self.in_force.revision
         self.standing.log.write("info", "the spec is in force", revision=revision)
-        self._drop_loader()
+        self.reader.drop()
         self.reactor.at(self, None, self._settled)
         self.watch_again()
         self._judged()
@@ -204,11 +202,11 @@ class SpecFiles(Part):
         self.source.look_then(partial(self._looked_for, tell))
 
     def _looked_for(self, tell: Callable[[], None], seen: Snapshot) -> None:
-        if self._is_judged(seen) and not self._reading:
+        if self._is_judged(seen) and not self.reader.is_wanted:
             tell()
             return
         self._awaited.append(tell)
-        if not self._reading:
+        if not self.reader.is_wanted:
             self.source.newest = seen
             self._judge(seen)
 
@@ -230,14 +228,11 @@ class SpecFiles(Part):
         """When the bytes differ from what was judged, let them come to rest."""
         self.source.take(seen)
         if self._is_judged(seen):
-            if not self._reading:
-                self._drop_loader()
+            if not self.reader.is_wanted:
+                self.reader.drop()
                 self.reactor.at(self, None, self._settled)
             return
-        if self._reading:
-            self._drop_loader()  # what it reads is of yesterday
-        if self._loader is None and not seen.missing:
-            self._loader = self._new_loader()
+        self.reader.prepare(seen)
         self.reactor.at(self, clock.now_ns() + self._unrested_ns(), self._settled)
 
     def _unrested_ns(self) -> int:
@@ -266,7 +261,7 @@ class SpecFiles(Part):
         is_known = is_known or self.is_set_aside(seen)
         verdict, path, rest_ns = self.accepted.half_written(seen)
         if verdict == "wait" and not gone and not is_known:
-            self._drop_loader()
+            self.reader.drop()
             due = clock.now_ns() + STABLE_NS - rest_ns
             self.reactor.at(self, due, self._settled)
             return
@@ -282,7 +277,7 @@ class SpecFiles(Part):
         else:
             self._load(seen, path if verdict == "maybe" else "", handed)
             return
-        self._drop_loader()
+        self.reader.drop()
         self._judged()
 
     def _load(self, seen: Snapshot, maybe_cut: str, handed: Reading | None) -> None:
@@ -290,27 +285,12 @@ class SpecFiles(Part):
         if isinstance(handed, Loaded) and are_as_read(handed.files, seen):
             self._read(handed, seen, maybe_cut)
             return
-        loader = self._loader = self._loader or self._new_loader()
-        if loader is None:
-            self._considered = None
-            self.reactor.at(self, clock.now_ns() + SHORTAGE_RETRY_NS, self._settled)
-            return
-        self._reading = True
-        loader.ask(
-            self.source.source,
-            lambda reading: self._read(reading, seen, maybe_cut),
-            self.in_force.spec,
-        )
+        read = partial(self._read, seen=seen, maybe_cut=maybe_cut)
+        self.reader.read(seen, read, self._try_later)
 
-    def _new_loader(self) -> Loader | None:
-        """Start a reader; None when there is no room for a process just now, which is said once."""
-        try:
-            return Loader(self.reactor, self.lanes)
-        except OSError as error:
-            cause = cause_of(error)
-            message = f"cannot start the reader of the spec: {cause}; tried again until it works"
-            self.standing.put_off(message)
-            return None
+    def _try_later(self) -> None:
+        self._considered = None
+        self.reactor.at(self, clock.now_ns() + SHORTAGE_RETRY_NS, self._settled)
 
     def looks_cut(self, seen: Snapshot, spec: Spec) -> str | None:
         """Return the file that seems to be half written, for somebody who has asked and will not wait."""
@@ -325,7 +305,6 @@ class SpecFiles(Part):
 
     def _read(self, reading: Reading, seen: Snapshot, maybe_cut: str) -> None:
         """Apply what was read, unless something is against it."""
-        self._loader, self._reading = None, False
         if isinstance(reading, Mistaken):
             errors = reading.errors
             first = str(errors[0]) if errors else "no reason given"
@@ -358,14 +337,9 @@ class SpecFiles(Part):
         for call in awaited:
             call()
 
-    def _drop_loader(self) -> None:
-        if self._loader is not None:
-            self._loader.cancel()
-        self._loader, self._reading = None, False
-
     def close(self) -> None:
         """End the thread and the child."""
-        self._drop_loader()
+        self.reader.drop()
         self.source.close()
 
 

@@ -20,9 +20,9 @@ from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.model.errors import SpecError
 from reconciler.model.job import Instant
-from reconciler.model.spec import Spec
+from reconciler.model.spec import Spec, WatcherSpec
 from reconciler.model.units import SECOND_NS
-from reconciler.model.value import PlainError, Struct, field, from_plain, replace
+from reconciler.model.value import PlainError, Raw, Struct, field, from_json, from_plain, replace
 
 WALL_LIMIT_NS: Final = 30 * SECOND_NS
 NICE: Final = 10
@@ -121,30 +121,15 @@ class Loader:
         try:
             if answer.trouble:
                 raise ValueError(answer.trouble)
-            reading = reading_of(json.loads(answer.output))
+            return reading_of(answer.output, known)
         except (PlainError, ValueError, RecursionError) as error:
             more = f" ({answer.complaint})" if answer.complaint else ""
             return _failed(paths, f"the loader failed: {error}{more}")
-        if isinstance(reading, Loaded) and known is not None:
-            return replace(reading, spec=_with_the_same(reading.spec, known))
-        return reading
 
 
 def _failed(paths: tuple[str, ...], message: str) -> Mistaken:
     hint = "is it nested very deeply, or very large? `reconcile validate` reads it the same way"
     return Mistaken(tuple(SpecError(path, 0, 0, "", message, hint) for path in paths))
-
-
-def _with_the_same(spec: Spec, known: Spec) -> Spec:
-    """Return a spec in which equal watchers are the very ones of a known spec.
-
-    Here, off the loop, each is compared once; all that the loop compares afterwards is the same object.
-    """
-    before = known.watchers
-    watchers = {
-        n: before[n] if before.get(n) == each else each for n, each in spec.watchers.items()
-    }
-    return replace(spec, watchers=watchers)
 
 
 def handed_over(keeper_pid: int, descriptor: int | None) -> Reading | None:
@@ -159,13 +144,49 @@ def handed_over(keeper_pid: int, descriptor: int | None) -> Reading | None:
         with open(f"/proc/{keeper_pid}/fd/{descriptor}", "r+b", buffering=0) as file:
             data = file.read()
             file.truncate(0)
-        return reading_of(json.loads(data)) if data else None
+        return reading_of(data) if data else None
     except (OSError, PlainError, ValueError, RecursionError):
         return None  # the loader will tell what is wrong, if anything
 
 
-def reading_of(answer: object) -> Reading:
-    """Return what the loader's answer says. Raises `PlainError` when it is none."""
-    is_mistaken = isinstance(answer, dict) and "errors" in answer
-    reading: Reading = from_plain(Mistaken if is_mistaken else Loaded, answer)
-    return reading
+def reading_of(answer: bytes | bytearray, known: Spec | None = None) -> Reading:
+    """Return what the loader's answer says; watchers that are equal to those of a known spec are the very same.
+
+    Off the loop, and in small parts: a call that makes values of thousands of watchers at once keeps the loop from
+    going on, in whatever thread. All that the loop compares afterwards is the same object.
+
+    Raises `PlainError` or `ValueError` when it is no answer.
+    """
+    try:
+        parts: dict[str, Raw] = from_json(dict[str, Raw], answer)
+    except PlainError:
+        raise
+    except ValueError:
+        # Paths may be no text (surrogateescape); only Python's own reader takes them.
+        plain = json.loads(answer)
+        is_mistaken = isinstance(plain, dict) and "errors" in plain
+        reading: Reading = from_plain(Mistaken if is_mistaken else Loaded, plain)
+        return reading
+    if "errors" in parts:
+        mistaken: Mistaken = from_json(Mistaken, answer)
+        return mistaken
+    rest: Loaded = from_json(Loaded, _text_of({**parts, "spec": Raw(b"{}")}))
+    return replace(rest, spec=_spec_of(parts.get("spec", Raw(b"null")), known or Spec()))
+
+
+def _spec_of(text: Raw, known: Spec) -> Spec:
+    fields: dict[str, Raw] = from_json(dict[str, Raw], text)
+    texts: dict[str, Raw] = from_json(dict[str, Raw], fields.pop("watchers", Raw(b"{}")))
+    rest: Spec = from_json(Spec, _text_of(fields))
+    watchers = {}
+    for name, each in texts.items():
+        found: WatcherSpec = from_json(WatcherSpec, each)
+        same = known.watchers.get(name)
+        watchers[name] = same if same is not None and same == found else found
+    return replace(rest, watchers=watchers)
+
+
+def _text_of(parts: Mapping[str, Raw]) -> bytes:
+    return b"{%s}" % b",".join(
+        b'"%s":%s' % (name.encode(), bytes(each)) for name, each in parts.items()
+    )

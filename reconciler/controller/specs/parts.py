@@ -8,6 +8,7 @@ from reconciler.controller.runtime.config import Config
 from reconciler.controller.runtime.parts import Runtime
 from reconciler.controller.specs.accepted import Accepted
 from reconciler.controller.specs.apply import Applier
+from reconciler.controller.specs.early import EarlyReader
 from reconciler.controller.specs.files import SpecFiles
 from reconciler.controller.specs.in_force import InForce
 from reconciler.controller.specs.revisions import Revisions
@@ -76,6 +77,7 @@ class Specs:
             lanes,
             config,
             is_ending,
+            EarlyReader(self.source, self.in_force, reactor, lanes, self.standing.put_off),
         )
         self.verdicts = Verdicts(self.in_force, self.revisions, self.files, last_lines, tell)
 

@@ -14,7 +14,8 @@ import pytest
 from conftest import until
 from paper_keeper import PaperKeeper
 
-from reconciler.controller.specs import files, source
+from reconciler.controller.specs import early, source
+from reconciler.controller.specs.loader import Loader
 from reconciler.model.process import Running
 from reconciler.model.spec import DaemonSpec, Spec, WatcherSpec
 from reconciler.model.value import replace
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Client, Instance
+
+    from reconciler.controller.specs.early import EarlyReader
 
 TWO = """\
 version: 1
@@ -59,7 +62,7 @@ def forbid_loaders(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a loader was started")
 
-    monkeypatch.setattr(files, "Loader", refuse)
+    monkeypatch.setattr(early, "Loader", refuse)
 
 
 def test_what_was_read_for_the_start_is_not_read_again(
@@ -158,6 +161,54 @@ def test_a_saved_file_is_applied_within_a_second(
     print(f"applied after {time.monotonic() - began:.3f} s")
     assert state(client) == ("applied", 2)
     assert len(instance.keeper.spawned()) == 5
+
+
+SLOW = "apply: {quiet_period: 1500ms}\n"
+"""Files rest for long enough to see what happens meanwhile."""
+
+
+@pytest.fixture
+def slow(instance: Instance) -> EarlyReader:
+    """Return the early reader of a controller whose files have to rest for long."""
+    instance.spec_file.parent.mkdir()
+    instance.spec_file.write_text(SLOW + TWO)
+    client = instance.start().client()
+    until(lambda: client.call("status")["settled"])
+    assert instance.controller is not None
+    return instance.controller.specs.files.reader
+
+
+def test_files_are_read_while_they_come_to_rest(
+    instance: Instance, slow: EarlyReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_by_rename(instance.spec_file, SLOW + FOUR)
+    until(lambda: slow._read)
+    assert running(instance) == ["a.1", "b.1"], "they have not rested yet"
+    forbid_loaders(monkeypatch)
+    until(lambda: running(instance) == ["a.1", "b.1", "c.1", "d.1"])
+
+
+def test_files_that_change_while_they_come_to_rest_are_read_again_and_once_only(
+    instance: Instance, slow: EarlyReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, real = [], Loader.ask
+    monkeypatch.setattr(Loader, "ask", lambda *of: (asked.append(of), real(*of)))
+    replace_by_rename(instance.spec_file, SLOW + FOUR)
+    until(lambda: slow._read)
+    for name in ("e", "f"):
+        instance.spec_file.write_text(f"{SLOW}{FOUR}  {name}: {{cmd: sleep 1000}}\n")
+        until(lambda: slow._in_vain)
+    until(lambda: running(instance) == ["a.1", "b.1", "c.1", "d.1", "f.1"])
+    assert len(asked) == 2
+    assert instance.controller.specs.in_force.revision == 2
+
+
+def test_mistakes_are_told_of_files_that_rest(instance: Instance, slow: EarlyReader) -> None:
+    client = instance.clients[0]
+    instance.spec_file.write_text(f"{SLOW}{TWO}  e: {{cmdd: x}}\n")
+    until(lambda: slow._read)
+    assert state(client)[0] == "applied"
+    until(lambda: state(client)[0] == "invalid")
 
 
 def test_a_file_of_overrides_counts_when_it_appears_and_when_it_goes(
@@ -330,7 +381,7 @@ def test_once_the_end_was_ordered_no_saved_file_counts(instance: Instance, clien
     controller = instance.controller
     files = controller.specs.files
     until(lambda: b"late" in (files.source.newest.files[str(instance.spec_file)].text or b""))
-    until(lambda: files not in controller.runtime.reactor._deadlines and not files._reading)
+    until(lambda: files not in controller.runtime.reactor._deadlines and not files.reader.is_wanted)
     assert (controller.specs.in_force.applied.revision, running(instance)) == (1, ["a.1"])
 
 
@@ -458,7 +509,7 @@ def test_unchanged_files_start_no_loader(instance: Instance, client: Client) -> 
     instance.clients.clear()
     instance.start(PaperKeeper(records))
     assert state(instance.client()) == ("applied", 1)
-    assert instance.controller.specs.files._loader is None
+    assert instance.controller.specs.files.reader.loader is None
 
 
 def test_the_last_good_spec_ignores_the_files_until_they_change(

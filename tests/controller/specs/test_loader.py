@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -15,7 +16,8 @@ from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs import loader
 from reconciler.controller.specs.loader import Loaded, Loader, Mistaken, reading_of
 from reconciler.model.units import MILLISECOND_NS
-from reconciler.model.value import PlainError
+from reconciler.model.value import PlainError, from_plain, replace
+from reconciler.specfile.answering import answer_to
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -122,7 +124,7 @@ def test_a_large_environment_fits_through_the_pipe(
 )
 def test_an_answer_of_another_shape_is_an_error(answer: object) -> None:
     with pytest.raises(PlainError):
-        reading_of(answer)
+        reading_of(json.dumps(answer).encode())
 
 
 def test_nobody_waits_for_a_child_that_cannot_die(desk: Desk, tmp_path: Path) -> None:
@@ -143,3 +145,30 @@ def test_nobody_waits_for_a_child_that_cannot_die(desk: Desk, tmp_path: Path) ->
     while process.returncode is None:
         desk.reactor.wait(None)
     assert desk.reactor._deadlines == {}
+
+
+def test_a_path_that_is_no_text_comes_back(desk: Desk, tmp_path: Path) -> None:
+    folder = tmp_path / "\udc80"
+    folder.mkdir()
+    desk.loader().ask((str(folder),), desk.answers.append)
+    reading = desk.wait()
+    assert isinstance(reading, Mistaken)
+    assert reading.errors[0].path == str(folder)
+    assert "holds no *.yaml" in reading.errors[0].message
+
+
+def test_an_answer_in_parts_is_what_it_is_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "apply: {quiet_period: 1s}\nsockets: {web: {listen: 127.0.0.1:8000}}\nx-mine: [1, {a: 2.5}]\n"
+        f"{GOOD}    use_sockets: [web]\n    x-own: {{deep: [null]}}\n    stop: {{timeout: 3s}}\n"
+        '  j: {cmd: "true", restart: never, schedule: {cron: "0 4 * * *", timezone: UTC}}\n'
+    )
+    answer = answer_to([str(path)], {"WHO": "me"})
+    whole = from_plain(Loaded, answer)
+    assert len(whole.spec.watchers) == 2
+    assert reading_of(json.dumps(answer).encode()) == whole
+    known = replace(whole.spec, watchers={**whole.spec.watchers, "j": whole.spec.watchers["a"]})
+    again = reading_of(json.dumps(answer).encode(), known)
+    assert again == whole
+    assert again.spec.watchers["a"] is whole.spec.watchers["a"]
