@@ -152,8 +152,21 @@ class LogFile:
             return 2**30
         return self.options.max_size - self.size - LINE_BYTES
 
-    def put(self, data: bytes) -> int:
+    def put(self, *pieces: bytes | memoryview) -> int:
         """Append, and rotate between lines when the limit is reached; return the bytes dropped."""
+        size = sum(map(len, pieces))
+        may_rotate = self._is_overdue or bool(self.options.max_size)
+        if self._torn or (may_rotate and not self._refused and not self._has_room(size)):
+            return self._put_in_parts(b"".join(pieces))
+        dropped = size - self._write(*pieces)
+        self._torn = dropped > 0
+        self.splices = self.splices or not dropped
+        return dropped
+
+    def _has_room(self, size: int) -> bool:
+        return not self._is_overdue and size <= self.options.max_size - self.size
+
+    def _put_in_parts(self, data: bytes) -> int:
         if self._torn and not self._at_line_start():
             data = b"\n" + data
         while data:
@@ -200,12 +213,13 @@ class LogFile:
             return os.pread(self.fd, 1, self.size - 1) == b"\n" if self.size else True
         return True
 
-    def _write(self, data: bytes) -> int:
+    def _write(self, *pieces: bytes | memoryview) -> int:
         """Return how many bytes were written: less when the disk is full or broken."""
-        written = 0
+        written, size = 0, sum(map(len, pieces))
         try:
-            while written < len(data):
-                written += os.write(self.fd, data[written:] if written else data)
+            while written < size:
+                rest = pieces if not written else (b"".join(pieces)[written:],)
+                written += os.writev(self.fd, rest)
         except OSError as error:
             self.trouble, self._lost = self._unopened or _words(error), True
         self.size += written

@@ -7,8 +7,8 @@ again. Any other text is a format of strftime(3), in local time, with `%f` for m
 from __future__ import annotations
 
 import re
-import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 _FOUND: Final = re.compile(
@@ -21,14 +21,23 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 def stamp(wall_ns: int, form: str | bool = True) -> bytes:
     """Return a time as it stands before a line."""
     second, micros = divmod(wall_ns // 1000, 10**6)
-    if form is True:
-        return time.strftime(f"%Y-%m-%dT%H:%M:%S.{micros:06d}Z", time.gmtime(second)).encode()
-    if form == "unix":
-        return b"%d.%06d" % (second, micros)
+    if form is True or form in {"unix", "local"}:
+        before, after = _around_micros(second, form)
+        return b"%s.%06d%s" % (before, micros, after)
     local = datetime.fromtimestamp(second, UTC).astimezone().replace(microsecond=micros)
-    if form == "local":
-        return local.isoformat(timespec="microseconds").encode()
     return local.strftime(str(form)).encode(errors="backslashreplace")
+
+
+@lru_cache(maxsize=4)
+def _around_micros(second: int, form: str | bool) -> tuple[bytes, bytes]:
+    """Return what stands before and behind the microseconds, the same for all lines of a second."""
+    if form == "unix":
+        return b"%d" % second, b""
+    time = datetime.fromtimestamp(second, UTC)
+    if form is True:
+        return time.strftime("%Y-%m-%dT%H:%M:%S").encode(), b"Z"
+    text = time.astimezone().isoformat()
+    return text[:19].encode(), text[19:].encode()
 
 
 def is_local(form: str | bool) -> bool:

@@ -29,6 +29,7 @@ from reconciler.model.value import Part, Struct, field
 from reconciler.output.characters import CUT_MARK, GOES_ON_MARK, cut_after, cut_before
 from reconciler.output.log_daemon import LogDaemon
 from reconciler.output.log_file import LINE_BYTES, LogFile
+from reconciler.output.manager_output import ManagerOutput
 from reconciler.output.stamps import stamp
 from reconciler.system.descriptors import inheritable
 from reconciler.system.shortages import NO_PLACE, NOT_NOW
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from reconciler.output.spool import Spool
 
 ROUND_BYTES: Final = 2**19
+SPOOL_BYTES: Final = 2**18
+"""So much lies in the spool at most: what is done once for it costs little beside it."""
 BUSY_PIPE_BYTES: Final = 2**20
 LARGE_ROUND_BYTES: Final = 2**15
 BUSY_ROUNDS: Final = 4
@@ -215,6 +218,7 @@ class Stream:
     def shrink(self) -> None:
         """Give the pipe its usual size again."""
         self._all.enlarged[self] = time.monotonic_ns()
+        self._all.spool.empty()
         with suppress(OSError):  # EBUSY: it holds more; tried again
             fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, USUAL_PIPE_BYTES)
             del self._all.enlarged[self]
@@ -300,16 +304,20 @@ class Stream:
             else:
                 file.size += size
                 return size
-        limit = min(limit, LINE_BYTES)
-        if isinstance(file, LogFile):  # no death loses or doubles it
-            chunk = self._all.spool.take(self._fd, self._name, file, limit)
-        else:
-            chunk = os.read(self._fd, limit)
-        if chunk:
+        if not isinstance(file, LogFile):
+            chunk = os.read(self._fd, min(limit, LINE_BYTES))
+            if chunk:
+                self._deliver(chunk)
+            return len(chunk)
+        # No more than one file takes: the next keeper looks through few rotations.
+        most = min(file.options.max_size or SPOOL_BYTES, SPOOL_BYTES)
+        limit, taken = min(limit, max(most, LINE_BYTES)), 0
+        for chunk in self._all.spool.take(self._fd, self._name, file, limit):
             self._deliver(chunk)
-        if chunk and isinstance(file, LogFile):
+            taken += len(chunk)
+        if taken:
             self._all.spool.done()
-        return len(chunk)
+        return taken
 
     def _may_splice(self, file: LogFile) -> bool:
         seen = self._skips or self._held or isinstance(self._sink, CaptureSink)
@@ -333,28 +341,29 @@ class Stream:
             self._target.lost_bytes += skipped
             chunk = chunk[skipped:]
         if self._needs_lines(self._target):
-            self._put(self._whole_lines(chunk))
+            self._put_lines(chunk)
         else:
             held, self._held = self._held, b""
-            self._put(held + chunk)
+            self._put(held, chunk)
 
-    def _whole_lines(self, chunk: bytes) -> bytes:
-        """Return the lines that are complete with this chunk, and hold back what follows them."""
-        pieces = b""
+    def _put_lines(self, chunk: bytes) -> None:
+        """Write the lines that are complete with this chunk, and hold back what follows them."""
         while len(self._held) + (chunk.find(b"\n") + 1 or len(chunk)) > LINE_BYTES:
             text = self._held + chunk
             cut = cut_before(text, LINE_BYTES)
-            pieces += text[:cut] + CUT_MARK + b"\n"
+            self._put(text[:cut], CUT_MARK + b"\n")
             self._held, chunk = GOES_ON_MARK, text[cut:]
-        lines, end, rest = (self._held + chunk).rpartition(b"\n")
-        self._held = rest
-        return pieces + lines + end
+        if end := chunk.rfind(b"\n") + 1:
+            held, self._held = self._held, chunk[end:]
+            self._put(held, chunk, end)
+        else:
+            self._held += chunk
 
     def _write_held(self) -> None:
         """Write the beginning of a line as a line, as nothing will follow it."""
         if self._held:
-            held, self._held = self._held + b"\n", b""
-            self._put(held)
+            held, self._held = self._held, b""
+            self._put(held, b"\n")
 
     def _finish_line(self) -> None:
         """End the line that a writer left unfinished: what the next one says is none of it."""
@@ -362,33 +371,45 @@ class Stream:
         if isinstance(self._target, LogFile):
             self._target.finish_line(self)
 
-    def _put(self, data: bytes) -> None:
-        if not data or self._target is None:
+    def _put(self, held: bytes, chunk: bytes, end: int | None = None) -> None:
+        """Write what was held back and a chunk up to its `end`, behind which no line ends; each line has its head."""
+        if self._target is None or not chunk:
             return
-        sink = self._sink
-        stamped = sink.timestamps if isinstance(sink, FileSink | ManagerSink) else False
-        wall_ns = int(self._all.now_wall() * 1e6) * 1000
-        head = stamp(wall_ns, stamped) + b" " if stamped else b""
-        if isinstance(sink, ManagerSink):
-            head += sink.prefix.encode()
-        if head:
-            data = head + data[:-1].replace(b"\n", b"\n" + head) + data[-1:]
+        pieces = self._headed(held, chunk, len(chunk) if end is None else end)
         if isinstance(self._target, LogFile):
             self._target.written_by(self)
+            dropped = self._target.put(*pieces)
         else:
             self._target.writer = self._process
-        if isinstance(self._target, LogDaemon):
-            assert isinstance(sink, DaemonSink)
-            dropped = self._target.put(data, sink)
-        else:
-            dropped = self._target.put(data)
+            dropped = self._send(b"".join(pieces))
         if dropped:
             self._target.lost_bytes += dropped
-            self._skips = not data.endswith(b"\n")
+            self._skips = pieces[-1][-1:] != b"\n"
         if dropped or self._target.trouble:
             self._sinks.note_trouble(self._process, self._target)
         if isinstance(self._target, LogFile):
             self._sinks.note_rotation(self._target)
+
+    def _headed(self, held: bytes, chunk: bytes, end: int) -> tuple[bytes | memoryview, ...]:
+        """Return in pieces what is written, so that much is copied no oftener than it takes to put heads into it."""
+        sink, head = self._sink, b""
+        if isinstance(sink, FileSink | ManagerSink) and sink.timestamps:
+            wall_ns = int(self._all.now_wall() * 1e6) * 1000
+            head = stamp(wall_ns, sink.timestamps) + b" "
+        if isinstance(sink, ManagerSink):
+            head += sink.prefix.encode()
+        text = chunk.replace(b"\n", b"\n" + head) if head else chunk
+        # Behind the last line stands the head of one that has only begun, or not even that.
+        left_out = len(head) + len(chunk) - end
+        return head + held, memoryview(text)[: len(text) - left_out]
+
+    def _send(self, lines: bytes) -> int:
+        """Hand whole lines to the manager's own output or to a log daemon; return the bytes dropped."""
+        if isinstance(self._target, LogDaemon):
+            assert isinstance(self._sink, DaemonSink)
+            return self._target.put(lines, self._sink)
+        assert isinstance(self._target, ManagerOutput)
+        return self._target.put(lines)
 
 
 def fifo_name(process: ProcessId, stream: str) -> str:

@@ -19,7 +19,7 @@ from tests.output.test_capture import Room
 
 WEB: Final = ProcessId("web", 1)
 CALLS: Final = (
-    "read", "pread", "write", "pwrite", "splice", "rename", "open", "ftruncate", "unlink",
+    "read", "pread", "write", "writev", "pwrite", "splice", "rename", "open", "ftruncate", "unlink",
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def sinks(case: str, folder: Path) -> tuple[Sink, Sink | None]:
     match case:
         case "plain":
             return FileSink(path), None
-        case "timestamps":
+        case "timestamps" | "much with timestamps":
             return FileSink(path, timestamps=True), None
         case "rotated":
             return FileSink(path, max_size=40, keep=9), None

@@ -15,9 +15,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,8 +42,9 @@ from reconciler.output.characters import CUT_MARK, GOES_ON_MARK
 from reconciler.output.log_file import AGAIN_S, LINE_BYTES
 from reconciler.output.manager_output import PENDING_BYTES, ManagerOutput
 from reconciler.output.spool import Spool
-from reconciler.output.stream import ROUND_BYTES
+from reconciler.output.stream import ROUND_BYTES, SPOOL_BYTES
 from tests.descriptors import own_descriptors
+from tests.growth import work_of
 
 WEB = ProcessId("web", 1)
 API = ProcessId("api", 1)
@@ -853,6 +855,36 @@ def test_each_line_begins_with_the_time(room: Room) -> None:
         stamp + b"two\n",
         stamp + b"rest\n",
     ]
+
+
+def test_times_before_many_lines_are_as_much_work_as_before_few(room: Room) -> None:
+    streams = room.open(FileSink(room.path(), timestamps=True, max_size=0))
+    works = []
+    for line in (b"-" * 8191 + b"\n", b"-" * 15 + b"\n"):
+        room.say(streams, b"the first time\n")
+        os.write(streams.stdout_fd, line * (32_768 // len(line)))
+        works.append(work_of(room.settle, "/reconciler/output/"))
+    assert works[0] == works[1]
+    streams.close()
+
+
+def test_much_output_with_times_asks_little_of_the_system(room: Room) -> None:
+    """Beside moving the bytes: the note of what is on its way is for four times as much as is moved at a time."""
+    streams = room.open(FileSink(room.path(), timestamps=True, max_size=0))
+    fcntl.fcntl(streams.stdout_fd, fcntl.F_SETPIPE_SZ, 2 * ROUND_BYTES)
+    takes: list[int] = []
+    take = room.pipes.spool.take
+
+    def counted(*arguments: Any) -> Iterable[bytes]:
+        chunks = [*take(*arguments)]
+        takes.append(len(chunks))
+        return chunks
+
+    room.pipes.spool.take = counted  # type: ignore[method-assign]
+    os.write(streams.stdout_fd, b"0123456789abcde\n" * (ROUND_BYTES // 16))
+    room.step()
+    assert takes == [4] * (ROUND_BYTES // SPOOL_BYTES)
+    streams.close()
 
 
 def test_an_edit_of_the_form_of_times_counts_for_the_next_line(room: Room) -> None:
