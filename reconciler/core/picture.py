@@ -88,6 +88,10 @@ class Picture:
         """Return the watchers of the spec, and those that are still being removed."""
         return [*self.spec.watchers, *(n for n in self.retired if n not in self.spec.watchers)]
 
+    def has(self, name: str) -> bool:
+        """Tell whether a name is one of these."""
+        return name in self.spec.watchers or name in self.retired
+
     def observed(self, name: str) -> WatcherObserved:
         """Return what is known of a watcher; an empty picture when nothing is."""
         return self.known.get(name) or WatcherObserved()

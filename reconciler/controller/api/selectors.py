@@ -12,7 +12,7 @@ from reconciler.core import desired
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.answer import EventEntry
 from reconciler.model.errors import RequestError
-from reconciler.model.process import MAIN
+from reconciler.model.process import ProcessId
 from reconciler.model.value import Struct
 from reconciler.wire.methods import AskEvents, Selects
 
@@ -69,8 +69,6 @@ class Compiled(Struct, frozen=True):
 
     def among(self, names: list[str]) -> list[str]:
         """Return those that are meant; each is looked at once, however much is written."""
-        if self.any_glob is None:
-            return [name for name in names if name in self.written_out]
         return [name for name in names if self.matches(name)]
 
     def slots(self, name: str) -> Slots:
@@ -134,6 +132,7 @@ def _check_cost(field: str, written: Iterable[str], hint: str) -> None:
 def select(core: Reconciler, selection: Wanted, *, needed: bool = False) -> Selected:
     """Return the watchers that a selection means now; none given means all, unless names are `needed`.
 
+    Names without a glob among them come in the order in which they are written, all others in that of the spec.
     Raises `RequestError`: `not_found`, with near names, for each written name that matches nothing.
     """
     if needed and selection.is_all:
@@ -141,18 +140,21 @@ def select(core: Reconciler, selection: Wanted, *, needed: bool = False) -> Sele
         raise RequestError(
             code="invalid_request", message="say which watchers are meant", hint=hint
         )
-    known = core.names()
-    names = known
+    written = compiled(selection.names)
     if selection.names:
-        written = compiled(selection.names)
-        names = written.among(known)
-        _refuse_unknown(selection.names, written, names, known)
+        if written.any_glob is None:  # of many others none is looked at
+            names = [name for name in written.written_out if core.has(name)]
+        else:
+            names = written.among(core.names())
+        _refuse_unknown(selection.names, written, names, core)
+    else:
+        names = core.names()
     if selection.labels:
         names = [name for name in names if selection.matches(name, labels_of(core, name))]
     if selection.labels and not names:
         shown = ",".join(f"{key}={value}" for key, value in selection.labels.items())
         raise RequestError(code="not_found", message=f"no watcher has the labels {shown}")
-    found = {name: selection.slots(name) if selection.names else None for name in names}
+    found = {name: written.slots(name) if selection.names else None for name in names}
     for name, slots in found.items():
         for slot in slots or ():
             _check_slot(core, name, slot)
@@ -160,7 +162,7 @@ def select(core: Reconciler, selection: Wanted, *, needed: bool = False) -> Sele
 
 
 def _refuse_unknown(
-    names: tuple[str, ...], compiled: Compiled, found: list[str], known: list[str]
+    names: tuple[str, ...], compiled: Compiled, found: list[str], core: Reconciler
 ) -> None:
     """Raise `RequestError` for the first written name that matches nothing."""
     there = set(found)
@@ -169,7 +171,7 @@ def _refuse_unknown(
         pattern = patterns.get(written)
         name = _split(written)[0]
         if not (name in there if pattern is None else any(map(pattern.match, found))):
-            raise _not_found(written, known)
+            raise _not_found(written, core.names())
 
 
 def labels_of(core: Reconciler, name: str) -> Mapping[str, str]:
@@ -182,8 +184,8 @@ def _check_slot(core: Reconciler, name: str, slot: int) -> None:
     spec = core.spec.watchers.get(name)
     observed = core.observed(name)
     count = 0 if spec is None else desired.count(spec, observed.intent)
-    exists = {id.slot for id in observed.records if id.role == MAIN} | observed.job.runs.keys()
-    if not 1 <= slot <= count and slot not in exists:
+    exists = ProcessId(name, slot) in observed.records or slot in observed.job.runs
+    if not 1 <= slot <= count and not exists:
         hint = f"its slots: 1 to {count}" if count else "it has none just now"
         raise RequestError(code="not_found", message=f"{name} has no slot {slot}", hint=hint)
 

@@ -10,11 +10,14 @@ from reconciler.controller.api.selectors import (
     Wanted,
     compiled,
     event_test,
+    select,
     wanted,
 )
 from reconciler.model.answer import EventEntry
 from reconciler.model.errors import RequestError
 from reconciler.wire.methods import AskEvents, Selecting
+from tests.core.stage import Stage, spec, watcher
+from tests.growth import work_of
 
 
 def test_types_are_names_first_words_and_globs() -> None:
@@ -77,3 +80,18 @@ def test_labels_narrow_a_selection() -> None:
     assert selection.matches("web", {"team": "shop", "x": "y"})
     assert not selection.matches("web", {})
     assert not selection.matches("db", {"team": "shop"})
+
+
+def test_names_that_are_written_out_are_looked_up_however_many_others_there_are() -> None:
+    def work(others: int, count: int) -> int:
+        core = Stage().apply(spec(**{f"w{n}": watcher() for n in range(others)})).reconciler
+        names = tuple(f"w{n}.1" if n % 3 else f"w{n}" for n in reversed(range(count)))
+        found = {}
+        work = work_of(lambda: found.update(select(core, Wanted(names)).slots))
+        assert [*found] == [f"w{n}" for n in reversed(range(count))]
+        return work
+
+    few = work(10, 10)
+    assert few > 100, "nothing was counted"
+    assert work(500, 10) <= 1.1 * few
+    assert work(500, 100) <= 11 * few
