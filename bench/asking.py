@@ -16,7 +16,7 @@ def reconcile(address):
     from reconciler import Client
 
     client = Client("bench", address)
-    return lambda: client.call("status")["watchers"]
+    return lambda: client.status().watchers
 
 
 def circus(address):

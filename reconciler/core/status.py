@@ -25,6 +25,7 @@ from reconciler.model.status import (
     SocketStatus,
     WatcherState,
     WatcherStatus,
+    usual_conditions,
 )
 from reconciler.model.units import format_duration
 from reconciler.model.value import Struct, replace
@@ -67,7 +68,7 @@ def watcher_status(
     conditions = _conditions(view, slots, ready, note, as_desired=as_desired)
     since = _since(slots)
     restarts = sum(slot.restarts for slot in slots)
-    return WatcherStatus(
+    found = WatcherStatus(
         plan.name,
         "job" if spec.is_job else "service" if spec.access is None else "plugin",
         _shown_want(view),
@@ -86,6 +87,8 @@ def watcher_status(
         runs,
         dependencies.statuses(plan),
     )
+    is_usual = as_desired and conditions == usual_conditions(found)
+    return replace(found, told_conditions=None) if is_usual else found
 
 
 def _since(slots: tuple[SlotStatus, ...]) -> int:

@@ -11,7 +11,7 @@ from typing import Final
 from reconciler.model.errors import SpecError
 from reconciler.model.job import Instant
 from reconciler.model.process import Exit
-from reconciler.model.value import Struct, Word
+from reconciler.model.value import Struct, Word, field
 
 # `Failing` runs, but died several times in a row before, and has not outlived that yet.
 # `Idle` runs on demand, and nobody has come.
@@ -128,7 +128,10 @@ class Override(Struct, frozen=True):
 
 
 class WatcherStatus(Struct, frozen=True):
-    """One watcher at a glance. `want` is the number of processes that shall run, of a job that it fires."""
+    """One watcher at a glance. `want` is the number of processes that shall run, of a job that it fires.
+
+    `told_conditions` None: it is as desired, and its conditions follow from all else.
+    """
 
     name: str = ""
     kind: WatcherKind = "service"
@@ -140,7 +143,7 @@ class WatcherStatus(Struct, frozen=True):
     as_desired: bool = False
     """Nothing is left to do and nothing is wrong; what `apply` waits for and the exit code tells."""
     since_ns: int = 0
-    conditions: tuple[Condition, ...] = ()
+    told_conditions: tuple[Condition, ...] | None = field(default=None, name="conditions")
     slots: tuple[SlotStatus, ...] = ()
     overrides: tuple[Override, ...] = ()
     """What operators set by hand."""
@@ -153,6 +156,33 @@ class WatcherStatus(Struct, frozen=True):
     """The next instants of its schedule, while that is in force."""
     depends_on: tuple[DependencyStatus, ...] = ()
     """What it waits for before each start, in the order of the spec."""
+
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """Return what is so or not, and why."""
+        if self.told_conditions is None:
+            return usual_conditions(self) if self.as_desired else ()
+        return self.told_conditions
+
+    def all_fields(self) -> dict[str, object]:
+        """Return all fields, and the conditions also where they are the usual ones."""
+        return super().all_fields() | {"conditions": self.conditions}
+
+
+def usual_conditions(watcher: WatcherStatus) -> tuple[Condition, ...]:
+    """Return the conditions of a watcher of which nothing more is to be said than that it is as desired."""
+    found = [
+        ("AsDesired", True, "AsDesired", watcher.note),
+        ("Ready", True, "Ready", f"{watcher.ready} of {watcher.want} ready"),
+        ("UpToDate", True, "UpToDate", ""),
+        ("Failing", False, "Healthy", ""),
+    ]
+    if watcher.depends_on:
+        found.append(("DependenciesMet", True, "Met", ""))
+    if watcher.kind != "job":
+        found.append(("Healthy", True, "Healthy", ""))
+    since_ns = max((slot.since_ns for slot in watcher.slots), default=0)
+    return tuple(Condition(*each, since_ns) for each in found)
 
 
 class SocketStatus(Struct, frozen=True):

@@ -59,6 +59,11 @@ class Struct(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     None leads back to itself, so collections leave them out: to look at all of a large spec takes a long moment.
     """
 
+    def all_fields(self) -> dict[str, object]:
+        """Return all fields under the names that they are written under, also those at their defaults."""
+        names = zip(self.__struct_encode_fields__, self.__struct_fields__, strict=True)
+        return {written: getattr(self, name) for written, name in names}
+
 
 class Part(msgspec.Struct, eq=False):
     """An object that changes, made of what it needs and equal to itself alone. A dataclass takes longer to define."""
@@ -98,10 +103,11 @@ def to_whole(value: object, origin: Plain = None) -> Plain:
     knows what they mean.
     """
     if isinstance(value, Struct):
-        value = {name: getattr(value, name) for name in value.__struct_fields__}
+        value = value.all_fields()
     if isinstance(value, Mapping):
         known = origin if isinstance(origin, Mapping) else {}
-        return {**known, **{key: to_whole(item, known.get(key)) for key, item in value.items()}}
+        found = {key: to_whole(item, known.get(key)) for key, item in value.items()}
+        return found | {key: item for key, item in known.items() if key not in found}
     if isinstance(value, list | tuple):
         origins = origin if isinstance(origin, list | tuple) else repeat(None)
         return [to_whole(*pair) for pair in zip(value, origins, strict=False)]

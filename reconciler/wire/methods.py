@@ -85,9 +85,10 @@ class Hello(Parameters, frozen=True):
 
 
 class AskStatus(Selecting, frozen=True):
-    """`usage`: with processor time and memory."""
+    """`usage`: with processor time and memory; `lean`: without what is at its default."""
 
     usage: bool = False
+    lean: bool = False
 
 
 class AskPlan(Parameters, frozen=True):

@@ -13,12 +13,12 @@ the compiled unpacker find the ends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import msgpack
 import msgspec
 
-from reconciler.model.value import Struct, field
+from reconciler.model.value import Struct, field, to_plain
 
 MAX_REQUEST_BYTES: Final = 2**20
 MAX_CONTAINER_ITEMS: Final = 1024
@@ -32,6 +32,7 @@ MAX_REPLY_BYTES: Final = 256 * 2**20
 
 Value: TypeAlias = Any
 """Whatever MessagePack can carry."""
+T = TypeVar("T")
 
 
 class ProtocolError(Exception):
@@ -62,7 +63,16 @@ class Response(Struct, frozen=True):
 
     msgid: int
     error: tuple[str, str, Mapping[str, object]] | None
-    result: Value
+    packed: bytes = b"\xc0"
+    """The result as it came: who knows what it is reads it as that, and makes no maps of it first."""
+
+    @property
+    def result(self) -> Value:
+        """Return the result as maps, lists and scalars. Raises `ProtocolError`."""
+        try:
+            return msgspec.msgpack.decode(self.packed)
+        except (ValueError, RecursionError) as error:
+            raise _unreadable(error) from error
 
 
 class Notification(Struct, frozen=True):
@@ -261,6 +271,11 @@ _HEADS: Final = (
 # ---- writing --------------------------------------------------------------------------------------
 
 
+_LEAN: Final = msgspec.msgpack.Encoder()
+_PARTS: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
+_SHORT_ARRAYS: Final = frozenset(range(0x90, 0xA0))
+
+
 def pack(value: object) -> bytes:
     """Return the bytes of a value; ours become maps of all their fields."""
     try:
@@ -270,9 +285,23 @@ def pack(value: object) -> bytes:
     return packed
 
 
+def pack_lean(value: object) -> bytes:
+    """Return the bytes of a value; ours become maps without the fields that are at their defaults."""
+    try:
+        return _LEAN.encode(value)
+    except UnicodeEncodeError:
+        packed: bytes = msgpack.packb(to_plain(value), unicode_errors="backslashreplace")
+        return packed
+
+
+def unpack(kind: type[T], packed: bytes) -> T:
+    """Return the value of a type that bytes describe; what they leave out is at its default. Raises `PlainError`."""
+    return msgspec.msgpack.decode(packed, type=kind)
+
+
 def _fields_of(value: object) -> object:
     if isinstance(value, Struct):
-        return {name: getattr(value, name) for name in value.__struct_fields__}
+        return value.all_fields()
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, frozenset):
@@ -284,13 +313,16 @@ def _fields_of(value: object) -> object:
 def pack_array(items: Sequence[bytes]) -> bytes:
     """Return an array made of values that are packed already."""
     header: bytes = msgpack.Packer().pack_array_header(len(items))
-    return header + b"".join(items)
+    return b"".join((header, *items))
 
 
 def pack_map(items: Mapping[str, bytes]) -> bytes:
     """Return a map whose values are packed already."""
     header: bytes = msgpack.Packer().pack_map_header(len(items))
-    return header + b"".join(pack(key) + value for key, value in items.items())
+    parts = [header]
+    for key, value in items.items():
+        parts += pack(key), value
+    return b"".join(parts)
 
 
 def encode_request(msgid: int, method: str, params: Mapping[str, object]) -> bytes:
@@ -300,7 +332,7 @@ def encode_request(msgid: int, method: str, params: Mapping[str, object]) -> byt
 
 def encode_result(msgid: int, packed: bytes) -> bytes:
     """Return a response with a result that is packed already."""
-    return b"\x94\x01" + pack(msgid) + b"\xc0" + packed
+    return b"".join((b"\x94\x01", pack(msgid), b"\xc0", packed))
 
 
 def encode_error(msgid: int, code: str, message: str, details: Mapping[str, object]) -> bytes:
@@ -319,7 +351,8 @@ def encode_notification(method: str, params: Mapping[str, object]) -> bytes:
 class ClientDecoder:
     """Cuts a manager's bytes into responses and notifications.
 
-    msgpack finds where a message ends, which costs little, and msgspec reads it in half the time.
+    msgpack finds where a message ends, which costs little, and msgspec reads it in half the time; a result only
+    when somebody asks for it.
     """
 
     def __init__(self) -> None:
@@ -336,13 +369,12 @@ class ClientDecoder:
             self._buffer += data
             while self._skip():
                 end = self._ends.tell() - self._taken
-                with memoryview(self._buffer)[:end] as message:
-                    found.append(_message_of(msgspec.msgpack.decode(message)))
+                message = bytes(memoryview(self._buffer)[:end])
                 del self._buffer[:end]
                 self._taken += end
+                found.append(_message_of(message))
         except (ValueError, RecursionError, msgpack.UnpackException, msgpack.BufferFull) as error:
-            msg = f"cannot read an answer: {type(error).__name__} {error}"
-            raise ProtocolError(msg) from error
+            raise _unreadable(error) from error
         return found
 
     def _skip(self) -> bool:
@@ -354,15 +386,21 @@ class ClientDecoder:
         return True
 
 
-def _message_of(message: object) -> Response | Notification:
-    match message:
-        case [1, int(msgid), None, result]:
-            return Response(msgid, None, result)
-        case [1, int(msgid), [str(code), str(text), *rest], _]:
+def _message_of(message: bytes) -> Response | Notification:
+    parts = _PARTS.decode(message) if message[0] in _SHORT_ARRAYS else []
+    match [msgspec.msgpack.decode(each) for each in parts[:3]]:
+        case [1, int(msgid), None] if len(parts) == 4:
+            return Response(msgid, None, bytes(parts[3]))
+        case [1, int(msgid), [str(code), str(text), *rest]] if len(parts) == 4:
             details = rest[0] if rest and isinstance(rest[0], dict) else {}
-            return Response(msgid, (code, text, details), None)
-        case [2, str(method), [dict(params)]]:
+            return Response(msgid, (code, text, details))
+        case [2, str(method), [dict(params)]] if len(parts) == 3:
             return Notification(method, cast("dict[str, object]", params))
         case _:
-            msg = f"an answer is neither a response nor a notification: {message!r:.80}"
+            found = msgspec.msgpack.decode(message)
+            msg = f"an answer is neither a response nor a notification: {found!r:.80}"
             raise ProtocolError(msg)
+
+
+def _unreadable(error: Exception) -> ProtocolError:
+    return ProtocolError(f"cannot read an answer: {type(error).__name__} {error}")

@@ -125,7 +125,7 @@ def test_who_completes_imports_nothing_heavy(
     monkeypatch.setenv("COMP_CWORD", "2")
 
     assert imported_by(RECONCILE) & HEAVY == set()
-    assert manager.asked("status") == [{}]
+    assert manager.asked("status") == [{"lean": True}]
 
 
 def test_only_who_reads_a_spec_imports_what_starts_processes(tmp_path: Path) -> None:

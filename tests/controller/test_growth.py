@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from conftest import Client, Instance, by_hand, service, until
 
+from reconciler.controller.api.selectors import Wanted, select
 from reconciler.model.process import ProcessId
 from tests.growth import work_of
 
 FEW, MANY = 10, 2000
+BYTES = 160
+"""Of a watcher that is as desired, in a lean status."""
 PER_DOUBLING = 150
 """Bytecodes that each doubling may add."""
 TIMES = 3
@@ -42,16 +45,23 @@ def pid(client: Client) -> int | None:
     return found
 
 
-def in_status(instance: Instance) -> int:
-    """Return the work of answering how one watcher is, when it has just been touched."""
+def in_status(instance: Instance, what: str) -> int:
+    """Return the work of answering how one watcher is that has just been touched, or how all are."""
     controller = instance.controller
     assert controller is not None
     board, status, works = controller.output.board, controller.api.status, []
-    board.unwanted()
+    board.packed(lean=True)
+
+    def one() -> None:
+        names = select(controller.core, Wanted((ONE.owner,))).slots
+        status.around(board.packed(names, lean=True), names)
 
     def ask() -> None:
-        board.touched([ONE.owner])
-        works.append(work_of(lambda: status.around(board.packed([ONE.owner]), [ONE.owner])))
+        if what == "a status of one":
+            board.touched([ONE.owner])
+            works.append(work_of(one))
+        else:
+            works.append(work_of(lambda: status.around(board.packed(lean=True), None)))
 
     for time in range(1, TIMES + 1):
         controller.runtime.lanes.hand_over(ask)
@@ -59,7 +69,7 @@ def in_status(instance: Instance) -> int:
     return min(works)
 
 
-@pytest.mark.parametrize("what", ["an exit", "a status"])
+@pytest.mark.parametrize("what", ["an exit", "a status of one", "a status of all"])
 def test_one_event_costs_the_same_among_ten_and_among_two_thousand(
     tmp_path: Path, what: str
 ) -> None:
@@ -73,8 +83,8 @@ def test_one_event_costs_the_same_among_ten_and_among_two_thousand(
             until(lambda: len(instance.keeper.spawned()) == count)
             client = instance.client()
             until(lambda: client.call("status", names=["w3"])["settled"])
-            if what == "a status":
-                return in_status(instance)
+            if what != "an exit":
+                return in_status(instance, what)
             return in_rounds(instance, client)
         finally:
             instance.stop()
@@ -82,3 +92,16 @@ def test_one_event_costs_the_same_among_ten_and_among_two_thousand(
     few, much = measured(FEW), measured(MANY)
     assert few > 100, "nothing was counted"
     assert much <= few + PER_DOUBLING * log2(MANY / FEW)
+
+
+def test_a_lean_status_tells_of_a_watcher_in_few_bytes(instance: Instance) -> None:
+    instance.store(by_hand(**{f"w{n}": service() for n in range(100)}))
+    instance.start()
+    client = instance.client()
+    until(lambda: client.call("status")["settled"])
+    controller = instance.controller
+    assert controller is not None
+
+    lean, whole = (controller.output.board.packed(lean=each) for each in (True, False))
+
+    assert 0 < len(lean) <= 100 * BYTES < len(whole) / 4

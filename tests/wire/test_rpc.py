@@ -223,16 +223,20 @@ def test_a_client_reads_what_the_server_writes(value: object, step: int) -> None
         for message in decoder.messages(data[at : at + step])
     ]
     assert found == [
-        Response(5, None, value),
-        Response(6, ("not_found", "no such watcher: wbe", {"hint": "web"}), None),
+        Response(5, None, pack(value)),
+        Response(6, ("not_found", "no such watcher: wbe", {"hint": "web"})),
         Notification("event", {"stream": 1, "value": value}),
     ]
+    assert isinstance(found[0], Response)
+    assert found[0].result == value
 
 
 @given(st.binary(max_size=500))
 def test_a_client_meets_garbage_with_one_error(data: bytes) -> None:
-    with suppress(ProtocolError):
-        ClientDecoder().messages(data)
+    for begun in (b"", b"\x94\x01\x05\xc0"):
+        with suppress(ProtocolError):
+            for message in ClientDecoder().messages(begun + data):
+                assert not isinstance(message, Response) or message.result is not message
 
 
 def test_packed_pieces_join_to_the_same_bytes() -> None:

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import completion, options
-from reconciler.cli.connection.client import selection
 from reconciler.cli.errors import DONE, Refused
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
 from reconciler.cli.views.layout import Cell, Table, table_or
 from reconciler.cli.views.status import socket_table
 from reconciler.model.answer import Options
-from reconciler.model.status import Status
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reconciler.cli.session import Session
     from reconciler.model.answer import OptionEntry
+    from reconciler.model.status import Status
 
 _names = click.argument("names", metavar="[PATTERN]...", nargs=-1, shell_complete=completion.names)
 
@@ -73,7 +72,7 @@ def numprocesses_command(
 @options.with_instance
 def listsockets_command(session: Session, output: str) -> int:
     """List the sockets that the manager holds: where they listen, with which backlog, and who uses them."""
-    answer = session.client().ask(Status, "status", {})
+    answer = session.client().ask_status()
     if output == "json":
         print_json(answer.document("sockets")["sockets"])
     else:
@@ -123,4 +122,4 @@ def _table(entries: Sequence[OptionEntry]) -> Table:
 
 
 def _status(session: Session, names: tuple[str, ...], labels: dict[str, str]) -> Status:
-    return session.client().ask(Status, "status", selection(names, labels)).value
+    return session.client().status(*names, labels=labels)

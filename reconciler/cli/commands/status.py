@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, Final, cast
 import click
 
 from reconciler.cli import completion, options
-from reconciler.cli.connection.client import selection
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document
 from reconciler.cli.views.layout import Cell
 from reconciler.cli.views.status import View, failing, status_page
 from reconciler.cli.views.summary import problem_count, summary
-from reconciler.model.status import Status
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.cli.connection.transport import Map
     from reconciler.cli.session import Session
+    from reconciler.model.status import Status
 
 WIDE_ENOUGH_FOR_USAGE: Final = 96
 """Columns from which on a terminal has room for processor time and memory."""
@@ -86,8 +85,8 @@ def status_command(
 
         show_on(client, screen, ask, view)
         return DONE
-    usage_param = (usage and output in {"table", "wide"}) or None
-    answer = client.ask(Status, "status", selection(names, labels) | {"usage": usage_param})
+    measures = usage and output in {"table", "wide"}
+    answer = client.ask_status(*names, labels=labels, usage=measures)
     whole = answer.value
     shown = replace(whole, watchers=failing(whole)) if failed else whole
     if output in DOCUMENTS:

@@ -72,7 +72,12 @@ class Client(Transport):
 
     def status(self, *names: str, labels: Labels = None, usage: bool = False) -> Status:
         """Return the status, of all watchers or of those that the patterns and labels select."""
-        return self.ask(Status, "status", selection(names, labels) | {"usage": usage or None}).value
+        return self.ask_status(*names, labels=labels, usage=usage).value
+
+    def ask_status(self, *names: str, labels: Labels = None, usage: bool = False) -> Answer[Status]:
+        """Return the same with the map that came over the wire: without what is at its default."""
+        asked = {**selection(names, labels), "usage": usage or None, "lean": True}
+        return self.ask(Status, "status", asked)
 
     def plan(self, source: Sequence[str] | None = None) -> Plan:
         """Return what applying the files would change."""

@@ -13,7 +13,7 @@ import select
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from reconciler.cli.connection.instances import CREDENTIALS, of_others
 from reconciler.cli.errors import CommandError, NoManager, Refused, TimedOut
@@ -23,7 +23,7 @@ from reconciler.model.value import PlainError, from_plain, to_whole
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from typing import Self
 
     from reconciler.cli.connection.instances import Instance
@@ -45,11 +45,21 @@ _FIRST_RETRY_S: Final = 0.02
 _LONGEST_RETRY_S: Final = 0.5
 
 
-class Answer(NamedTuple, Generic[T]):
-    """An answer: the value that it describes, and the map that came over the wire."""
+class Answer(Generic[T]):
+    """An answer: the value that it describes, and the map that came over the wire, or what makes it."""
 
-    value: T
-    plain: Map
+    __slots__ = ("_plain", "value")
+
+    def __init__(self, value: T, plain: Map | Callable[[], Map]) -> None:
+        self.value = value
+        self._plain = plain
+
+    @property
+    def plain(self) -> Map:
+        """Return the map that came over the wire."""
+        if callable(self._plain):
+            self._plain = self._plain()
+        return self._plain
 
     def document(self, *keys: str) -> Map:
         """Return the answer, or these keys of it, for programs: with all fields, and keys of other versions."""
@@ -92,6 +102,11 @@ class Transport:
         self, method: str, params: Mapping[str, object], timeout: float | None = None
     ) -> Map:
         """Return the answer to one request; `timeout` is in seconds, None takes the client's."""
+        return self._map_of(method, self._response(method, params, timeout))
+
+    def _response(
+        self, method: str, params: Mapping[str, object], timeout: float | None
+    ) -> rpc.Response:
         given = {key: value for key, value in params.items() if value is not None}
         given.setdefault("request_id", os.urandom(12).hex())
         deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
@@ -115,7 +130,12 @@ class Transport:
         timeout: float | None = None,
     ) -> Answer[T]:
         """Return the answer to one request as a value. Raises `Refused` when it is none of that kind."""
-        return self.read(kind, method, self.request(method, params, timeout))
+        response = self._response(method, params, timeout)
+        try:
+            value = rpc.unpack(kind, response.packed)
+        except (ValueError, RecursionError) as error:
+            raise self._not_understood(method, error) from error
+        return Answer(value, lambda: self._map_of(method, response))
 
     def read(self, kind: type[T], method: str, plain: Map) -> Answer[T]:
         """Return what an answer or a notification says. Raises `Refused` when it is none of that kind."""
@@ -137,7 +157,14 @@ class Transport:
         _, uid, gid = CREDENTIALS.unpack(raw)
         return uid, gid
 
-    def _ask(self, method: str, params: Mapping[str, object], deadline: float) -> Map:
+    def _map_of(self, method: str, response: rpc.Response) -> Map:
+        try:
+            result = response.result
+        except rpc.ProtocolError as error:
+            raise self._not_understood(method, error) from error
+        return cast("Map", result) if isinstance(result, dict) else {}
+
+    def _ask(self, method: str, params: Mapping[str, object], deadline: float) -> rpc.Response:
         connection = self._connected(deadline)
         self._last_id += 1
         connection.settimeout(max(deadline - time.monotonic(), 0.001))
@@ -155,7 +182,7 @@ class Transport:
         if answer.error is not None:
             code, message, details = answer.error
             raise RequestError(cast("Code", code), message, details=details)
-        return cast("Map", answer.result) if isinstance(answer.result, dict) else {}
+        return answer
 
     def _received(self, deadline: float | None, method: str) -> list[rpc.Response]:
         """Wait for bytes; keep the notifications in them for who follows a stream, and return the responses.

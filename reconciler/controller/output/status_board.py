@@ -12,7 +12,8 @@ from reconciler.wire import rpc
 
 
 class _Fragment(Struct, frozen=True):
-    data: bytes
+    lean: bytes
+    """Without what is at its default: a fifth of the whole."""
     as_desired: bool
     changes_at_ns: int | None
     """When it becomes untrue by itself: `Starting` ends after a second of life."""
@@ -24,8 +25,10 @@ class StatusBoard(Part):
     core: Reconciler
     last_lines: Callable[[str], Mapping[int, str]]
     _fragments: dict[str, _Fragment] = field(default_factory=dict)
-    _all: bytes | None = None
-    """All fragments put together, as long as none of them changes."""
+    _wholes: dict[str, bytes] = field(default_factory=dict)
+    """Those of which somebody has asked for the whole, by fragments that have not changed since."""
+    _all: dict[bool, bytes] = field(default_factory=dict)
+    """All fragments put together, lean and whole, as long as none of them changes."""
     _stale: set[str] = field(default_factory=set)
     """Who has to be looked at before it is known again whether all is as desired."""
     _unwanted: set[str] = field(default_factory=set)
@@ -35,9 +38,10 @@ class StatusBoard(Part):
 
     def touched(self, names: Iterable[str]) -> None:
         """Forget the fragments of watchers that may look different now."""
-        self._all = None
+        self._all.clear()
         for name in names:
             self._fragments.pop(name, None)
+            self._wholes.pop(name, None)
             self._stale.add(name)
 
     def as_desired(self, name: str) -> bool:
@@ -80,14 +84,27 @@ class StatusBoard(Part):
             name, clock.now_ns(), clock.wall_offset_ns(), self.last_lines(name)
         )
 
-    def packed(self, names: Iterable[str] | None = None) -> bytes:
+    def packed(self, names: Iterable[str] | None = None, *, lean: bool = False) -> bytes:
         """Return how these watchers are, packed; None: all."""
+        packed = self._lean if lean else self._whole
         if names is not None:
-            return rpc.pack_array([self._fragment(name).data for name in names])
+            return rpc.pack_array([*map(packed, names)])
         self.unwanted()
-        if self._all is None:
-            self._all = rpc.pack_array([self._fragment(name).data for name in self.core.names()])
-        return self._all
+        if lean not in self._all:
+            fragments = [
+                *map(packed, self.core.names())
+            ]  # each made anew forgets what was put together
+            self._all[lean] = rpc.pack_array(fragments)
+        return self._all[lean]
+
+    def _lean(self, name: str) -> bytes:
+        return self._fragment(name).lean
+
+    def _whole(self, name: str) -> bytes:
+        lean = self._fragment(name).lean
+        if name not in self._wholes:
+            self._wholes[name] = rpc.pack(rpc.unpack(WatcherStatus, lean))
+        return self._wholes[name]
 
     def _fragment(self, name: str) -> _Fragment:
         found = self._fragments.get(name)
@@ -96,9 +113,10 @@ class StatusBoard(Part):
             status, offset = self.of(name), clock.wall_offset_ns()
             dues = [slot.next_ns - offset for slot in status.slots if slot.next_ns is not None]
             again = min((due for due in dues if due > now), default=None)
-            found = _Fragment(rpc.pack(status), status.as_desired, again)
+            found = _Fragment(rpc.pack_lean(status), status.as_desired, again)
             self._fragments[name] = found
-            self._all = None
+            self._wholes.pop(name, None)
+            self._all.clear()
             self._stale.add(name)
         return found
 

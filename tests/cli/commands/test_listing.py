@@ -33,7 +33,7 @@ def shown(manager: Manager, capsys: pytest.CaptureFixture[str]) -> Any:
 def test_names_pids_and_numbers_are_listed_for_scripts(shown: Any, manager: Manager) -> None:
     assert shown("list") == ["web", "db"]
     assert shown("list web -l a=b") == ["11", "12", "21"]  # all that the manager answers
-    assert manager.asked("status")[-1] == {"names": ["web"], "labels": {"a": "b"}}
+    assert manager.asked("status")[-1] == {"names": ["web"], "labels": {"a": "b"}, "lean": True}
     assert shown("list -o json") == {"web": [11, 12], "db": [21]}
     assert shown("numprocesses") == ["3"]
     assert shown("numprocesses -o json") == {"web": 2, "db": 1}

@@ -76,7 +76,7 @@ def test_names_come_one_a_line(manager: Manager, capsys: pytest.CaptureFixture[s
     main(["status", "-o", "name", "-l", "team=shop", "w*"])
 
     assert capsys.readouterr().out == "web\nmailer\n"
-    assert manager.asked("status") == [{"names": ["w*"], "labels": {"team": "shop"}}]
+    assert manager.asked("status") == [{"names": ["w*"], "labels": {"team": "shop"}, "lean": True}]
 
 
 def test_a_terminal_gets_colours_and_80_columns(manager: Manager) -> None:
@@ -86,7 +86,7 @@ def test_a_terminal_gets_colours_and_80_columns(manager: Manager) -> None:
 
     assert code == 3
     assert "\x1b[32mRunning\x1b[0m" in shown
-    assert manager.asked("status") == [{}]
+    assert manager.asked("status") == [{"lean": True}]
 
 
 def test_no_color_is_respected(manager: Manager) -> None:

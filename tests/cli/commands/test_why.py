@@ -61,7 +61,10 @@ def test_all_that_makes_a_chain_is_asked_for_and_nothing_else(
         "      | no such table",
         "    it stays so until: reconcile rerun report --failed",
     ]
-    assert manager.asked("status") == [{"names": ["web"]}, {"names": ["report"]}]
+    assert manager.asked("status") == [
+        {"names": ["web"], "lean": True},
+        {"names": ["report"], "lean": True},
+    ]
     assert [each["names"] for each in manager.asked("events")] == [["web"], ["report"]]
     assert manager.asked("logs") == [{"names": ["report.1"], "lines": 1}]
 

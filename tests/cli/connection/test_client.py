@@ -33,7 +33,7 @@ def test_a_call_brings_the_answer(manager: Manager) -> None:
     with client_of(manager) as client:
         assert [watcher.name for watcher in client.status("web*").watchers] == ["web"]
 
-    assert manager.asked("status") == [{"names": ["web*"]}]
+    assert manager.asked("status") == [{"names": ["web*"], "lean": True}]
 
 
 def test_a_refusal_carries_code_message_and_details(manager: Manager) -> None:

@@ -82,7 +82,7 @@ def test_a_revision_that_is_not_good_is_told_once_with_the_one_that_decided_agai
     old = replace(RUNNING, outdated=True)
     met = (DependencyStatus("migrate", "succeeded", met=True),)
     slots, kept = (old, replace(old, slot=2)), (Condition("UpToDate", False, "Paused"),)
-    web = watcher("web", *slots, state="Rolling", depends_on=met, conditions=kept)
+    web = watcher("web", *slots, state="Rolling", depends_on=met, told_conditions=kept)
     status = Status(
         revision=4, outcome="paused", reason="migrate.1 failed: exit 7", culprit="migrate"
     )
@@ -99,7 +99,9 @@ def test_a_revision_that_is_not_good_is_told_once_with_the_one_that_decided_agai
         "    it stays so until: reconcile rerun migrate --failed",
         "  web.1, web.2 are Running: of an older spec (for 1m)",
     ]
-    edited = replace(web, conditions=(Condition("UpToDate", False, "Outdated"),), depends_on=())
+    edited = replace(
+        web, told_conditions=(Condition("UpToDate", False, "Outdated"),), depends_on=()
+    )
     assert shown(edited, MIGRATE, of="web", **told) == [
         "web is Rolling: 0 of 2 ready (for 1m)",
         "  web.1, web.2 are Running: to be replaced (for 1m)",

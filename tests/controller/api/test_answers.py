@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import by_hand, job, service, until
 
+from reconciler.model.status import Status
 from reconciler.model.value import from_plain, to_whole
 from reconciler.wire.methods import METHODS
 
@@ -83,6 +84,41 @@ def test_an_answer_has_the_keys_that_clients_read(
         for each in differences(told, to_whole(from_plain(METHODS[method].result, told)))
     }
     assert found <= ONLY_WHERE_IT_APPLIES | FOR_PEOPLE_WHO_ASK
+
+
+@pytest.mark.parametrize("names", [[], ["web"], ["web.2", "mig"]])
+@pytest.mark.parametrize("usage", [False, True])
+def test_a_lean_status_says_the_same_by_what_it_leaves_out(
+    client: Client, names: list[str], usage: bool
+) -> None:
+    asked = {"names": names, "usage": usage}
+    until(lambda: client.call("status")["settled"])
+    lean, whole = client.call("status", lean=True, **asked), client.call("status", **asked)
+    web = lean["watchers"][0]
+
+    assert {"note", "drift", "overrides", "restarts"} & web.keys() == set()
+    assert ("conditions" in web) == ("web.2" in names)  # the other slot counts for them, too
+    assert {"pid", "state"} <= web["slots"][0].keys() < whole["watchers"][0]["slots"][0].keys()
+    if usage or "web.2" in names:  # made anew at each look
+        assert steady(as_read(lean)) == steady(whole)
+    else:
+        assert as_read(lean) == whole
+
+
+def as_read(told: Any) -> Any:
+    """Return an answer as a client reads it, and writes it for programs."""
+    return to_whole(from_plain(Status, told), told)
+
+
+def steady(told: Any) -> Any:
+    """Return an answer without what differs at each look: what processes use, and nanoseconds."""
+    if isinstance(told, dict):
+        differs = {"cpu_percent", "memory_bytes"}
+        return {
+            key: None if key in differs or (key.endswith("_ns") and value) else steady(value)
+            for key, value in told.items()
+        }
+    return [*map(steady, told)] if isinstance(told, list) else told
 
 
 @pytest.mark.parametrize(

@@ -41,24 +41,26 @@ class StatusMethods(Part):
 
     def status(self, request: Request, asked: AskStatus) -> None:
         """Answer how everything is, or the watchers that are meant."""
-        selection, usage = wanted(asked), asked.usage
+        selection, usage, lean = wanted(asked), asked.usage, asked.lean
+        pack = rpc.pack_lean if lean else rpc.pack
         is_whole = not usage and selection.is_all
         slots = {} if is_whole else select(self.core, selection).slots
 
         def looked() -> None:
             if not usage and all(each is None for each in slots.values()):
                 names = None if is_whole else tuple(slots)
-                request.finish(Answer(self.around(self.board.packed(names), names)))
+                packed = self.board.packed(names, lean=lean)
+                request.finish(Answer(self.around(packed, names)))
                 return
             statuses = [self._status(*each) for each in slots.items()]
             if not usage:
-                request.finish(Answer(self.around(rpc.pack(statuses), slots)))
+                request.finish(Answer(self.around(pack(statuses), slots)))
                 return
             pids = [slot.pid for one in statuses for slot in one.slots if slot.pid is not None]
             request.in_lane("processes", lambda: usage_of(pids), partial(used, statuses))
 
         def used(statuses: list[WatcherStatus], found: dict[int, Usage]) -> None:
-            watchers = rpc.pack([_with_usage(status, found) for status in statuses])
+            watchers = pack([_with_usage(status, found) for status in statuses])
             request.finish(Answer(self.around(watchers, slots)))
 
         self.specs.files.when_looked(lambda: request.guard(looked))
@@ -80,7 +82,9 @@ class StatusMethods(Part):
         status = self.board.of(name)
         if chosen is None:
             return status
-        return replace(status, slots=tuple(slot for slot in status.slots if slot.slot in chosen))
+        slots = tuple(slot for slot in status.slots if slot.slot in chosen)
+        # Those that are left out count, too, for how the watcher is.
+        return replace(status, slots=slots, told_conditions=status.conditions)
 
     def around(self, watchers: bytes, shown: Iterable[str] | None) -> bytes:
         """Return the packed answer about watchers that are packed already; None: about all of them."""
