@@ -70,8 +70,9 @@ class Serving:
             return
         assert held or not self.was_open, "nothing listens any more, whatever the address"
         self.was_open = bool(held)
-        # A controller that is stopped between two edits of the port takes back the first one late.
-        stalls = 65 * S if "controller stalls" in self.world.faults.strength else 0
+        # Who is stopped between two edits of the port takes back the first one late.
+        stops = {"controller stalls", "keeper stalls"} & self.world.faults.strength.keys()
+        stalls = 65 * S if stops else 0
         settled = self.kernel.now - self.wanted_since_ns > self.world.leeway_ns + stalls
         if settled and self.socket is not None:
             assert socket is not None, f"the socket at {wanted} is closed"
