@@ -29,8 +29,10 @@ def main() -> int:
     """Run one command line and return its exit code."""
     try:
         if command_of(sys.argv[1:]) in READING and not {"-h", "--help"} & {*sys.argv}:
-            from reconciler.cli.connection import reader
+            from reconciler.cli.connection import ahead, reader
 
+            if not {"-d", "--detach"} & {*sys.argv}:
+                ahead.begin()
             with contextlib.suppress(OSError):  # whoever asks it begins it again, and tells
                 reader.begin()
         from reconciler.cli.main import main

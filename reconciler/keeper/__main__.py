@@ -14,6 +14,7 @@ from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.linux.kernel import LinuxKernel
 from reconciler.keeper.startup.config import KeeperConfig, Refused, with_numbers
 from reconciler.keeper.startup.instance import legacy, stand_on_own_descriptors
+from reconciler.keeper.startup.orders import awaited
 from reconciler.keeper.succession.notes import KEEPER
 from reconciler.model.observation import KeeperIntroduced
 from reconciler.wire.journal import FORMAT
@@ -25,7 +26,8 @@ def main(argv: list[str]) -> int:
         return _reads(int(argv[2]))
     try:
         stand_on_own_descriptors()
-        config = KeeperConfig.from_json(argv[1])
+        text = awaited(argv[2]) if argv[1:2] == ["--await"] else argv[1]
+        config = KeeperConfig.from_json(text)
     except OSError as error:
         return _refuse(f"cannot start a keeper: {_cause(error)}")
     except (IndexError, ValueError) as error:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from reconciler.cli import options
-from reconciler.cli.connection import instances, loading, places
-from reconciler.cli.connection.launch import Start, become, has_past, prepare, start_detached
+from reconciler.cli.connection import ahead, instances, loading, places
+from reconciler.cli.connection.launch import (
+    Start,
+    become,
+    hand_over,
+    has_past,
+    prepare,
+    start_detached,
+)
 from reconciler.cli.errors import DONE, FAILED
 from reconciler.cli.views import terminal
 from reconciler.cli.views.layout import Cell
@@ -56,6 +63,8 @@ def run_command(
         if not has_past(start.instance.state_dir):
             return FAILED
         terminal.stderr().write("reconcile: continuing with the spec that was applied last\n")
+    if hand_over(start):
+        os._exit(DONE)  # the keeper waits for that
     return become(start)
 
 
@@ -97,7 +106,13 @@ def up_command(
     screen = terminal.stdout()
     start = prepared(session, loaded, "up", screen, exit_with=exit_with)
     if not detach:
-        _fork_viewer(start.instance, timeout_ns)
+        keeper = os.getpid() if ahead.waiting is None else ahead.waiting.pid
+        if hand_over(start, viewed=True):
+            _view(start.instance, keeper, timeout_ns)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if os.fork() == 0:
+            _view(start.instance, keeper, timeout_ns)
         become(start, viewed=True)
     start_in_background(session, start, screen)
     if not wait:
@@ -156,13 +171,8 @@ def start_in_background(session: Session, start: Start, screen: Terminal) -> Non
     session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
 
 
-def _fork_viewer(instance: Instance, timeout_ns: int) -> None:
-    """Start the process that shows status and logs. It owns nothing: its death stops nothing."""
-    keeper_pid = os.getpid()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if os.fork():
-        return
+def _view(instance: Instance, keeper_pid: int, timeout_ns: int) -> NoReturn:
+    """Show status and logs, in a child of the keeper that owns nothing: its death stops nothing."""
     code = FAILED
     try:
         from reconciler.cli.commands.viewer import view

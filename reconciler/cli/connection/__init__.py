@@ -12,4 +12,5 @@
 | `loading` | reading a spec without a manager |
 | `reader` | the process that reads it |
 | `launch` | starting a manager |
+| `ahead` | a keeper that is begun before anybody knows what it is to keep |
 """

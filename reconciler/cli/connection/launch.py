@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
-from reconciler.cli.connection import instances, locate, places
+from reconciler.cli.connection import ahead, instances, locate, places
 from reconciler.cli.connection.instances import Choice, Instance
 from reconciler.cli.connection.spec_head import loaded_head, read_head
 from reconciler.cli.errors import Refused, TimedOut
@@ -70,18 +70,18 @@ class Start:
             "log_file": log.get("file") or log_file,
             "reading_fd": self.reading,
         }
-        program = [sys.executable, "-I", "-m"]
         keeper = where | {
             **{f"control_{key}": value for key, value in control.items()},
             **{key: self.daemon[key] for key in ("cgroup", "umask") if key in self.daemon},
-            "controller_argv": [*program, "reconciler.controller", json.dumps(controller)],
+            "controller_argv": [*_CONTROLLER, json.dumps(controller)],
             "hup": "stop" if viewed else "reload",
             "ready_fd": ready_fd,
             "log_level": "warning" if viewed else level,
         }
-        return [*program, "reconciler.keeper", json.dumps(keeper)]
+        return [*ahead.KEEPER, json.dumps(keeper)]
 
 
+_CONTROLLER: Final = (sys.executable, "-I", "-m", "reconciler.controller")
 _STARTS_NOTHING: Final = (
     ("autostart", False, "remove autostart: false, or name another watcher"),
     ("numprocesses", 0, "write numprocesses: 1, or name another watcher"),
@@ -133,7 +133,7 @@ def has_past(state_dir: str) -> bool:
 
 def _in_memory(answer: bytes) -> int:
     """Return a descriptor of these bytes: in no folder, since a spec may hold secrets."""
-    memory = os.memfd_create("spec")
+    memory = os.memfd_create("spec") if ahead.waiting is None else ahead.waiting.memory
     with open(memory, "wb", closefd=False) as file:
         file.write(answer)
     return memory
@@ -195,6 +195,13 @@ def _refuse_state_of_another(instance: Instance, source: Source) -> None:
     )
     hint = "give this spec a name of its own with --name or daemon.name; or take the state over with --replace-source"
     raise Refused(msg, hint)
+
+
+def hand_over(start: Start, *, viewed: bool = False) -> bool:
+    """Give the keeper that was begun ahead its orders; False: none was. `viewed`: this process is to show its life."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return ahead.order(start.keeper_argv(viewed=viewed)[-1], stays=viewed)
 
 
 def become(start: Start, *, viewed: bool = False) -> NoReturn:

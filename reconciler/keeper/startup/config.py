@@ -84,7 +84,8 @@ class KeeperConfig(Struct, frozen=True):
             python if word == sys.executable else word for word in self.controller_argv
         )
         new = replace(self, controller_argv=controller, ready_fd=None, handover_fd=memory)
-        return [python, *sys.orig_argv[1:-1], msgspec.json.encode(new).decode()]
+        program = [word for word in sys.orig_argv[1:-1] if word != "--await"]
+        return [python, *program, msgspec.json.encode(new).decode()]
 
     @staticmethod
     def from_json(text: str) -> KeeperConfig:

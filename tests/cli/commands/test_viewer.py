@@ -105,7 +105,7 @@ def test_a_viewer_that_fails_says_so_and_the_manager_goes_on() -> None:
         "import os, sys, reconciler.cli.commands.launch as launch, reconciler.cli.commands.viewer as viewer\n"
         "def fail(*_): raise RuntimeError('what nobody expects')\n"
         "viewer.view = fail\n"
-        "launch._fork_viewer(None, 0)\n"
+        "if os.fork() == 0: launch._view(None, 1, 0)\n"
         "print(os.waitstatus_to_exitcode(os.wait()[1]), 'goes on')\n"
     )
     ended = subprocess.run(

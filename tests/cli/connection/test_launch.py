@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from reconciler.cli.connection import instances, launch, places
+from reconciler.cli.connection import ahead, instances, launch, places
 from reconciler.cli.connection.loading import Loaded
 from reconciler.cli.errors import Refused
 from reconciler.controller.runtime.config import Config
@@ -43,7 +43,7 @@ def test_the_instance_is_named_after_the_folder_and_lives_where_the_platform_say
 
 BECOMES = """
 import os, signal, sys
-from reconciler.cli.connection import instances, launch
+from reconciler.cli.connection import ahead, instances, launch
 from reconciler.specfile.source import Source
 def shown(path, argv):
     print(*sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
@@ -178,7 +178,7 @@ def test_a_manager_that_dies_at_once_is_told_with_its_last_words(
 
     with pytest.raises(Refused, match=r"cannot write .*/reconcile\.log"):
         launch.start_detached(prepared(state_dir=str(blocked)))
-    monkeypatch.setattr("sys.executable", "/bin/false")
+    monkeypatch.setattr(ahead, "KEEPER", ("/bin/false",))
     with pytest.raises(Refused, match="cannot start shop: it exited without printing an error"):
         launch.start_detached(prepared(state_dir=str(tmp_path / "state")))
 

@@ -1,0 +1,75 @@
+"""A keeper that is begun before anybody knows what it is to keep: it imports while the spec is read.
+
+    reconcile run ─┬─ this process becomes the keeper, and waits for its orders
+                   └─ a child goes on with the command: reads, checks, gives the orders
+
+The process that a supervisor or a shell has started is the keeper from its first moment on. Where the command ends
+without orders, the keeper that was to be ends as the command did. Imports little: it comes before everything else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Final, NamedTuple
+
+KEEPER: Final = (sys.executable, "-I", "-m", "reconciler.keeper")
+"""The program of all keepers; what follows is its configuration, or `--await` and where it comes from."""
+
+
+class Ahead(NamedTuple):
+    """A keeper that waits."""
+
+    pid: int
+    orders: int
+    """Pipe to it."""
+    memory: int
+    """Descriptor, the same here and there, of what the reader will have said of the spec."""
+
+
+waiting: Ahead | None = None
+
+
+def begin() -> None:
+    """Begin one, in this very process: who returns is its child. Where that cannot be, nothing has happened."""
+    global waiting
+    heard, orders = os.pipe()
+    memory = os.memfd_create("spec")
+    keeper = os.getpid()
+    try:
+        command = os.fork()
+    except OSError:
+        for fd in (heard, orders, memory):
+            os.close(fd)
+        return
+    if command:
+        _become(heard, memory, command)
+    os.close(heard)
+    waiting = Ahead(keeper, orders, memory)
+
+
+def _become(heard: int, memory: int, command: int) -> None:
+    try:
+        # Ctrl-C in a terminal is meant for the command as long as there is nothing to keep.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for fd in (heard, memory):
+            os.set_inheritable(fd, True)
+        os.execv(KEEPER[0], [*KEEPER, "--await", f"{command},{heard}"])
+    finally:
+        os._exit(127)  # never two that go on with the command
+
+
+def order(configuration: str, *, stays: bool) -> bool:
+    """Give a keeper that waits its orders; False: none waits.
+
+    `stays`: this process lives on, and the keeper does not wait for its end.
+    """
+    global waiting
+    ahead, waiting = waiting, None
+    if ahead is None:
+        return False
+    with open(ahead.orders, "w", encoding="utf-8", errors="surrogateescape") as pipe:
+        pipe.write(f"{'stays' if stays else 'ends'} {configuration}")
+    os.close(ahead.memory)
+    return True

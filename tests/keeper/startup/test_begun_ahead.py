@@ -1,0 +1,67 @@
+"""Claims about a keeper that is begun ahead and waits for its configuration."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.keeper.rig import until
+
+AHEAD = """
+import os, signal, sys
+heard, orders = os.pipe()
+command = os.fork()
+if command == 0:
+    os.close(heard)
+    exec(sys.argv[1])
+    os._exit(0)
+os.close(orders)
+os.set_inheritable(heard, True)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-I", "-m", "reconciler.keeper", "--await", f"{command},{heard}"])
+"""
+
+
+def ahead(command: str) -> subprocess.Popen[str]:
+    """Return a keeper that waits for what a child of its own, which runs `command`, has to say."""
+    return subprocess.Popen(
+        [sys.executable, "-c", AHEAD, command], stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("os._exit(7)", 7), ("os.kill(os.getpid(), 9)", 137), ("os.close(orders); os._exit(0)", 0)],
+)
+def test_it_ends_as_a_command_that_gives_no_orders(command: str, code: int) -> None:
+    keeper = ahead(command)
+    assert keeper.communicate() == (None, "")
+    assert keeper.returncode == code
+
+
+@pytest.mark.parametrize("word", ["ends", "stays"])
+def test_what_it_is_told_is_its_configuration(word: str) -> None:
+    keeper = ahead(f"os.write(orders, b'{word} nonsense')")
+    assert "cannot read the configuration of the keeper" in keeper.communicate()[1]
+    assert keeper.returncode == 1
+
+
+def test_while_it_waits_ctrl_c_is_meant_for_the_command_and_any_other_signal_ends_it() -> None:
+    keeper = ahead("signal.pause()")
+    until(lambda: b"\0--await\0" in Path("/proc", str(keeper.pid), "cmdline").read_bytes())
+    children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children")
+    (command,) = map(int, children.read_text().split())
+    try:
+        keeper.send_signal(signal.SIGINT)
+        keeper.send_signal(signal.SIGTERM)
+        assert keeper.wait() == -signal.SIGTERM
+    finally:
+        os.kill(command, signal.SIGKILL)
+        assert keeper.stderr is not None
+        assert keeper.stderr.read() == ""
+        keeper.stderr.close()
