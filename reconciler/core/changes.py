@@ -33,9 +33,12 @@ def changes(
     found = list(_socket_changes(old, new))
     same_sockets = old.sockets == new.sockets
     for name, spec in new.watchers.items():
-        if name not in old.watchers:
+        before = old.watchers.get(name)
+        if before is spec and same_sockets:
+            continue  # as most watchers of most edits are
+        if before is None:
             found.append(_created(name, new, observed(name), facts))
-        elif not (same_sockets and is_alike(old.watchers[name], spec)):
+        elif not (same_sockets and is_alike(before, spec)):
             found.extend(_edited(name, old, new, observed(name), facts))
     for name in old.watchers:
         if name not in new.watchers:
@@ -294,8 +297,11 @@ def removal_refused(old: Spec, new: Spec, observed: Callable[[str], WatcherObser
     """
     if old.watchers and not new.watchers:
         return "the files hold no watchers at all any more"
+    gone = [name for name in old.watchers if name not in new.watchers]
+    if len(gone) < 2:
+        return None
     running = [name for name in old.watchers if observed(name).running]
-    removed = [name for name in running if name not in new.watchers]
+    removed = [name for name in gone if observed(name).running]
     if len(removed) < 2 or len(removed) * 100 <= len(running) * new.apply.max_removal:
         return None
     return (

@@ -58,7 +58,7 @@ from reconciler.model.observation import (
     SpecApplied,
     UpgradeFailed,
 )
-from reconciler.model.observed import InstantsObserved, SecretsObserved
+from reconciler.model.observed import InstantsObserved, SecretsObserved, WatcherObserved
 from reconciler.model.process import (
     MAIN,
     Exited,
@@ -72,6 +72,7 @@ from reconciler.model.socket import BindRefused, SocketRecord
 from reconciler.model.spec import Spec
 from reconciler.model.value import replace
 
+_NO_INSTANTS: Final = WatcherObserved().instants
 MAX_REQUESTS: Final = 16
 """Signals to one process that wait for its hooks; more are refused."""
 
@@ -273,7 +274,8 @@ def _limit(it: Picture, found: LimitExceeded) -> None:
 def _spec(it: Picture, applied: SpecApplied, now_ns: int) -> None:
     old, new = it.spec, applied.spec
     retired = {**it.retired, **applied.retiring}
-    retired |= {n: s for n, s in old.watchers.items() if n not in new.watchers}
+    removed = sorted(old.watchers.keys() - new.watchers.keys())
+    retired |= {name: old.watchers[name] for name in removed}
     it.spec, it.revision = new, applied.revision
     it.brake.most = new.daemon.max_concurrent_restarts
     for name in it.brake.next():
@@ -283,27 +285,32 @@ def _spec(it: Picture, applied: SpecApplied, now_ns: int) -> None:
     on_trial = it.proof.begin(applied.revision, applied.trial)
     it.retired = {n: s for n, s in retired.items() if n not in new.watchers}
     it.users = {}
-    for name, spec in new.watchers.items():
+    for name, spec in new.watchers.items() if new.sockets else ():
         for socket in sockets_of(spec):
             it.users.setdefault(socket, set()).add(name)
     it.follow_graph()
-    edited = {
-        name for name in {*old.watchers, *new.watchers, *it.retired} if not _is_same(name, old, new)
-    }
+    edited = _edited(old, new).union(removed, it.retired)
     for name in edited:
         it.forget_hash(name)
         it.standings.pop(name, None)
         _forget_secrets(it, name)
     _take_schedules(it, now_ns)
-    unknown = {
-        name
-        for name, observed in it.known.items()
-        if observed.records and not it.watcher_spec(name)
-    }
+    strange = it.known.keys() - new.watchers.keys() - it.retired.keys()
+    unknown = {name for name in strange if it.known[name].records}
     # Nobody has waited for some of these so far.
     needed = it.graph.dependents.keys() - it.standings.keys()
     it.put_off(edited | unknown | on_trial | needed | {*stopped})
     it.agenda.touch_sockets((*new.sockets, *it.sockets))
+
+
+def _edited(old: Spec, new: Spec) -> set[str]:
+    """Return the watchers of a spec that did not stand in the former one just so; most are the very same."""
+    same_sockets = old.sockets == new.sockets
+    return {
+        name
+        for name, spec in new.watchers.items()
+        if not (same_sockets and old.watchers.get(name) is spec) and not _is_same(name, old, new)
+    }
 
 
 def _is_same(name: str, old: Spec, new: Spec) -> bool:
@@ -328,6 +335,8 @@ def _take_schedules(it: Picture, now_ns: int) -> None:
     watchers = it.spec.watchers
     it.scheduled = {name for name, spec in watchers.items() if spec.schedule is not None}
     for name, observed in tuple(it.known.items()):
+        if observed.instants is _NO_INSTANTS and observed.job.timetable is None:
+            continue
         spec, table = watchers.get(name), observed.job.timetable
         schedule = None if spec is None else spec.schedule
         timing = "" if schedule is None else schedule.timing

@@ -68,8 +68,12 @@ def changed(
     What the former revision has not proven yet stays on trial, and so does what an operator keeps from running.
     """
     found = {}
+    same_sockets = old.sockets == new.sockets
     for name, spec in new.watchers.items():
-        before, known = old.watchers.get(name), observed(name)
+        before = old.watchers.get(name)
+        if before is spec and same_sockets and not spec.is_job:
+            continue  # as it is of most watchers of most edits
+        known = observed(name)
         known = replace(known, intent=_without_stop(known.intent))
         if spec.waits_for_schedule:
             continue

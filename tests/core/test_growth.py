@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from reconciler.core import watchers
+from reconciler.core import changes, verdict, watchers
 from reconciler.core.fold import MAX_REQUESTS
 from reconciler.core.reconciler import ACTIONS_PER_STEP
 from reconciler.model.intent import Intent
@@ -447,6 +447,32 @@ def test_an_edit_plans_the_watcher_that_was_edited_and_no_other(
     assert set(planned) == {"w7"}
     assert stage.records[process("w7.1")].incarnation > MANY
     assert stage.now > 30 * S
+
+
+OF_EACH = 50
+"""Bytecodes that an edit may cost for each watcher that it leaves alone: it is looked at, and is the very same."""
+
+
+@pytest.mark.parametrize(
+    "what", ["what changes", "what is on trial", "what is removed", "the step"]
+)
+def test_an_edit_costs_next_to_nothing_for_each_watcher_that_it_leaves_alone(what: str) -> None:
+    def work(count: int) -> int:
+        stage = Stage().apply(many(count)).wait(60)
+        core = stage.reconciler
+        old = core.spec
+        new = replace(old, watchers={**old.watchers, "w3": watcher(cmd=("edited",))})
+        calls: dict[str, Callable[[], object]] = {
+            "what changes": lambda: changes.changes(old, new, core.observed, core.facts),
+            "what is on trial": lambda: verdict.changed(old, new, core.observed, core.facts),
+            "what is removed": lambda: changes.removal_refused(old, new, core.observed),
+            "the step": lambda: core.step([SpecApplied(new, 2)], stage.now),
+        }
+        return work_of(calls[what])
+
+    few, much = work(FEW), work(MANY)
+    assert few > 10, "nothing was counted"
+    assert much <= few + OF_EACH * (MANY - FEW)
 
 
 def test_what_grows_is_seen() -> None:

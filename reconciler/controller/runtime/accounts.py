@@ -74,7 +74,7 @@ class LogOwners(Part):
     def follow(self, spec: Spec) -> None:
         """Look up whom a spec names, also those who were found before: accounts change."""
         logs = [each.logs for each in spec.watchers.values()]
-        owners, groups = [each.owner for each in logs], [each.group for each in logs]
+        owners, groups = {each.owner for each in logs}, {each.group for each in logs}
         self._wanted = (_names(owners), _names(groups))
         self._look_up()
 

@@ -121,9 +121,9 @@ class Revisions(Part):
             changed, clock.now_ns(), spec.apply.confirm_after, self._on_failure(spec, made)
         )
         self._removed = (number, tuple(sorted(old.watchers.keys() - spec.watchers.keys())))
-        starts_nothing = not verdict.changed(old, spec, observed, facts)
-        if current is not None and starts_nothing and not restores and not self._removed[1]:
-            if not verdict.mends(old, spec, current.trial):
+        if current is not None and not restores and not self._removed[1]:
+            starts_nothing = not (changed and verdict.changed(old, spec, observed, facts))
+            if starts_nothing and not verdict.mends(old, spec, current.trial):
                 return _inherits(replace(made, trial=trial), current)
         return replace(made, trial=trial)
 
