@@ -200,6 +200,17 @@ class Facts:
         sockets = self.world.disk.spec.sockets.items()
         return {name for name, each in sockets if not each.reuseport and str(each.listen) in there}
 
+    def may_be_in_background(self, id: ProcessId) -> bool:
+        """Tell whether the last process of a slot ended well, and something lives on that may be of it."""
+        deaths = (death for death in reversed(self.kernel.deaths) if death.process.id == id)
+        last = next((death.process for death in deaths if death.process.leads), None)
+        if last is None or self.exits[id].code != 0:
+            return False
+        return any(
+            self.may_be_nobodys(each) or (each.id == id and not each.leads)
+            for each in self.kernel.alive()
+        )
+
     def may_rest(self, name: str) -> bool:
         """Tell whether slots of a watcher may rest by themselves: they have succeeded, were given up, or unhealthy."""
         stops = any(each.action == "stop" for each in self.answers.said(name, "health"))

@@ -59,6 +59,7 @@ class Rest:
         }
         missing = expected - set(running)
         resting = {id for id in missing if self.facts.may_rest(id.owner) or self._waits(id.owner)}
+        resting |= {id for id in missing if self.facts.may_be_in_background(id)}
         expected -= resting
         # Others serve in place of those as long as they are missing.
         short = {id.owner for id in resting}

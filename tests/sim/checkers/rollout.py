@@ -222,6 +222,8 @@ class Rollout:
         """I13, I24: no more slots are missing than may be, and one that was replaced is left alone for a while."""
         owner, id = record.id.owner, record.id
         want = self.facts.want(owner)
+        if id.slot > want and spec.health is not None and "sickness" in self.world.faults.strength:
+            return  # one beyond those wanted serves nobody while it is unhealthy
         missing = [
             f"{each} {why}" for each in self._others(id) if (why := self._why_missing(each, spec))
         ]
@@ -285,6 +287,8 @@ class Rollout:
         spec = self.world.disk.spec.watchers[owner]
         if spec.secrets:
             return  # of what a process was made that failed is not known here
+        if spec.health is not None and "sickness" in self.world.faults.strength:
+            return  # one that is unhealthy serves nobody, and may be replaced beside one that has failed
         for other in self._others(record.id):
             is_new = self.failed.get(other, -1) > self.facts.touched_ns(owner)
             if is_new and not self._serves(other, spec):
