@@ -7,7 +7,8 @@ selected by a glob is `skipped` where naming it is the consent. When an order is
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
 
 from reconciler.core import desired, generations, intents, rollout
 from reconciler.core.plan import Plan
@@ -26,6 +27,23 @@ MAX_SLOTS_NAMED: Final = 500
 """A goal that is about more slots of a watcher is about all of them: it has to fit into a request."""
 
 
+T = TypeVar("T")
+
+
+class Once(Generic[T]):
+    """Makes a value when it is first asked for."""
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._found: list[T] = []
+
+    def __call__(self) -> T:
+        """Return the value."""
+        if not self._found:
+            self._found.append(self._make())
+        return self._found[0]
+
+
 class Subject(Struct, frozen=True):
     """One watcher that an order means, with all that is known of it."""
 
@@ -33,11 +51,11 @@ class Subject(Struct, frozen=True):
     spec: WatcherSpec | None
     """None: no spec has it any more, it is being removed."""
     observed: WatcherObserved
-    status: WatcherStatus
     base_hash: str
     facts: Facts
-    plan: Plan
-    """What it does by its last plan."""
+    planned: Once[Plan]
+    """Many an order and goal asks neither for the plan nor for the status."""
+    shown: Once[WatcherStatus]
     slots: tuple[int, ...] | None = None
     """The slots that are meant; None: the watcher as a whole."""
     by_name: bool = True
@@ -47,6 +65,16 @@ class Subject(Struct, frozen=True):
     """Of a start: what it requires that does not come by itself, in words."""
     dependents: tuple[str, ...] = ()
     """Of a stop: those that run, depend on it, and are not stopped with it."""
+
+    @property
+    def plan(self) -> Plan:
+        """Return what it does by its last plan."""
+        return self.planned()
+
+    @property
+    def status(self) -> WatcherStatus:
+        """Return how it is."""
+        return self.shown()
 
     @property
     def named(self) -> WatcherSpec:

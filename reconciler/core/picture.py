@@ -115,12 +115,15 @@ class Picture:
 
     def base_hash(self, name: str) -> str:
         """Return the hash of what a watcher's processes are made of; empty for one that is going."""
-        if name not in self.spec.watchers:
+        spec = self.spec.watchers.get(name)
+        if spec is None:
             return ""
         if name not in self._hashes:
-            self._hashes[name] = run_hash(self.spec.watchers[name], self.spec.sockets)
-        read = secrets.known(self.observed(name).secrets, self.spec.watchers[name].secrets)
-        seen = watched_files.known(self.observed(name).files, self.spec.watchers[name].watch)
+            self._hashes[name] = run_hash(spec, self.spec.sockets)
+        if not spec.secrets and spec.watch is None:
+            return self._hashes[name]
+        read = secrets.known(self.observed(name).secrets, spec.secrets)
+        seen = watched_files.known(self.observed(name).files, spec.watch)
         return with_files(with_secrets(self._hashes[name], read.digest), seen.digest)
 
     def world(self, now_ns: int) -> World:

@@ -13,7 +13,7 @@ from reconciler.core import events, status
 from reconciler.core.assume import act
 from reconciler.core.done import Done, Outcome
 from reconciler.core.fold import fold
-from reconciler.core.orders import Subject
+from reconciler.core.orders import Once, Subject
 from reconciler.core.picture import Picture
 from reconciler.core.plan import Plan
 from reconciler.core.slots import Slots
@@ -183,16 +183,10 @@ class Reconciler(Picture):
 
     def subject(self, name: str, now_ns: int, wall_offset_ns: int) -> Subject:
         """Return all that is known of a watcher, for `core.orders` and `core.goals`."""
-        base_hash, plan = self.base_hash(name), self._shown(name, now_ns)
-        return Subject(
-            name,
-            self.spec.watchers.get(name),
-            self.observed(name),
-            status.watcher_status(plan, {}, base_hash, wall_offset_ns),
-            base_hash,
-            self.facts,
-            plan,
-        )
+        base_hash, spec = self.base_hash(name), self.spec.watchers.get(name)
+        plan = Once(lambda: self._shown(name, now_ns))
+        shown = Once(lambda: status.watcher_status(plan(), {}, base_hash, wall_offset_ns))
+        return Subject(name, spec, self.observed(name), base_hash, self.facts, plan, shown)
 
     def watcher_status(
         self,

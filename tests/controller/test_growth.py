@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from math import log2
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Client, Instance, by_hand, service, until
 
 from reconciler.controller.api.selectors import Wanted, select
+from reconciler.core import status
+from reconciler.core.plan import Plan
 from reconciler.model.process import ProcessId
+from reconciler.model.status import WatcherStatus
 from tests.growth import work_of
 
 FEW, MANY = 10, 2000
@@ -49,19 +53,19 @@ def in_status(instance: Instance, what: str) -> int:
     """Return the work of answering how one watcher is that has just been touched, or how all are."""
     controller = instance.controller
     assert controller is not None
-    board, status, works = controller.output.board, controller.api.status, []
+    board, answers, works = controller.output.board, controller.api.status, []
     board.packed(lean=True)
 
     def one() -> None:
         names = select(controller.core, Wanted((ONE.owner,))).slots
-        status.around(board.packed(names, lean=True), names)
+        answers.around(board.packed(names, lean=True), names)
 
     def ask() -> None:
         if what == "a status of one":
             board.touched([ONE.owner])
             works.append(work_of(one))
         else:
-            works.append(work_of(lambda: status.around(board.packed(lean=True), None)))
+            works.append(work_of(lambda: answers.around(board.packed(lean=True), None)))
 
     for time in range(1, TIMES + 1):
         controller.runtime.lanes.hand_over(ask)
@@ -105,3 +109,24 @@ def test_a_lean_status_tells_of_a_watcher_in_few_bytes(instance: Instance) -> No
     lean, whole = (controller.output.board.packed(lean=each) for each in (True, False))
 
     assert 0 < len(lean) <= 100 * BYTES < len(whole) / 4
+
+
+def test_who_waits_for_a_stop_has_no_status_made(
+    instance: Instance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    instance.store(by_hand(**{f"w{n}": service() for n in range(30)}))
+    instance.start()
+    client = instance.client()
+    until(lambda: client.call("status")["settled"])
+    made: list[str] = []
+    watcher_status = status.watcher_status
+
+    def noted(plan: Plan, *more: Any) -> WatcherStatus:
+        made.append(plan.name)
+        return watcher_status(plan, *more)
+
+    monkeypatch.setattr(status, "watcher_status", noted)
+    assert client.call("stop", names=["w*"], wait=True)["failed"] == []
+    assert made == []
+    client.call("status")
+    assert len(made) == 30

@@ -22,6 +22,8 @@ from reconciler.model.units import format_duration
 from reconciler.model.value import Part, field
 
 MAX_NAMED: Final = 10
+BY_RECORDS: Final = frozenset({"down", "reloaded"})
+"""Goals that no passing of time brings about: only what happens to processes, and then their watcher is touched."""
 
 
 class Pursuit:
@@ -79,6 +81,8 @@ class Pursuit:
         self._changing.pop(name, None)
         if left:
             self._open[name] = left
+            if all(goal.kind in BY_RECORDS for goal in left):
+                return
             changes_ns = self._board.changes_at_ns([name])
             if changes_ns is not None:
                 self._changing[name] = changes_ns
