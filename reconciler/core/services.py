@@ -90,7 +90,7 @@ def _keep_slot(plan: Plan, slot: int, wanted_hash: str, roll: Roll, reason: str 
         hooks.keep(plan, "before_spawn", slot, record.incarnation)
     rollout.note_takeover(plan, record)
     if not rollout.is_settled(plan, record):
-        plan.awaited.add(slot)
+        _await(plan, slot)
     elif plan.spec.demand is not None:
         demand.measure(plan, record)
 
@@ -119,6 +119,12 @@ def _bring_back(plan: Plan, slot: int, wanted_hash: str, dead: ProcessRecord | N
         if slot > plan.want:
             plan.stand_in("to serve beyond", slot)
     if held is None or held.state not in {"Completed", "Idle"}:
+        _await(plan, slot)
+
+
+def _await(plan: Plan, slot: int) -> None:
+    """Have the watcher as a whole wait for a slot; for one beyond those wanted nobody waits."""
+    if slot <= plan.want:
         plan.awaited.add(slot)
 
 

@@ -298,3 +298,13 @@ def test_an_unhealthy_one_beyond_is_replaced() -> None:
     stage.apply(web("new", 1, health=health, pause=60)).wait(5)
     stage.answer("web.2:health", "refused").wait(1)
     assert story(stage) == [(0, "+2"), (5, "-2"), (5, "+2"), (6, "-1"), (6, "+1")]
+
+
+def test_one_beyond_that_is_unhealthy_and_is_to_be_left_alone_goes_with_the_roll() -> None:
+    health = HealthSpec(tcp="80", failures=1, action="none")
+    stage = Stage().apply(web("old", 1, health=health)).wait(10)
+    stage.apply(web("new", 1, health=health)).wait(1.5)
+    assert stage.alive() == ["web.1", "web.2"]
+    stage.answer("web.2:health", "refused").wait(60)
+    assert stage.alive() == ["web.1"]
+    assert stage.status("web").as_desired
