@@ -8,7 +8,8 @@ a hook of the watcher as a whole.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from reconciler.core.plan import WHOLE, Line, Plan
@@ -17,6 +18,8 @@ from reconciler.core.tally import Tally
 from reconciler.core.wakes import Wakes, earliest
 from reconciler.model.observed import WatcherObserved
 
+NONE: Final[frozenset[int]] = frozenset()
+"""An empty set takes as much room as one of eight; of most watchers all of these are empty, so they have this one."""
 LOOK_AHEAD: Final = 4
 """Of the slots that wait for others, so many are looked at in each plan."""
 
@@ -34,36 +37,42 @@ class Found:
     def __init__(self) -> None:
         self.conditions: dict[int, SlotCondition] = {}
         self.tally = Tally()
-        self.at_gate: set[int] = set()
+        self.at_gate: AbstractSet[int] = NONE
         self.whole: SlotCondition | None = None
-        self.awaited: set[int] = set()
-        self.failed: set[int] = set()
-        self.unhealthy: set[int] = set()
-        self.resting: set[int] = set()
-        self.beyond: set[int] = set()
-        self.serving: set[int] = set()
-        self.to_look_at: set[int] = set()
-        self.restless: frozenset[int] = frozenset()
+        self.awaited: AbstractSet[int] = NONE
+        self.failed: AbstractSet[int] = NONE
+        self.unhealthy: AbstractSet[int] = NONE
+        self.resting: AbstractSet[int] = NONE
+        self.beyond: AbstractSet[int] = NONE
+        self.serving: AbstractSet[int] = NONE
+        self.to_look_at: AbstractSet[int] = NONE
+        self.restless = NONE
         self.only_ends = False
-        self._lines: dict[Line, WaitingLine] = {}
-        self._wakes: Wakes[int] = Wakes()
+        self._lines: dict[Line, WaitingLine] | None = None
+        self._wakes: Wakes[int] | None = None
         self._whole_ns: int | None = None
+
+    def look_at(self, slots: Iterable[int]) -> None:
+        """Have slots looked at by the next plan."""
+        for slot in slots:
+            self.to_look_at = _with(self.to_look_at, slot)
 
     def next_look(self) -> frozenset[int]:
         """Return the slots that the next plan has to look at."""
-        first = (line.first() for line in self._lines.values())
+        first = (line.first() for line in (self._lines or {}).values())
         return self.restless.union(self.to_look_at, *first)
 
     def in_line(self, name: Line, but: frozenset[int]) -> int:
         """Return how many slots wait in a line besides these."""
-        line = self._lines.get(name)
+        line = (self._lines or {}).get(name)
         return 0 if line is None else line.count(but)
 
     def wake_due(self, now_ns: int) -> bool:
         """Have the slots looked at whose time has come; False when that of the whole has."""
         if self._whole_ns is not None and self._whole_ns <= now_ns:
             return False
-        self.to_look_at.update(self._wakes.due(now_ns))
+        if self._wakes is not None:
+            self.look_at(self._wakes.due(now_ns))
         return True
 
     def follow(self, plan: Plan) -> int | None:
@@ -73,10 +82,13 @@ class Found:
             self.only_ends = plan.only_ends
         for slot in plan.slots.looked_at or {*plan.conditions, *plan.wakes} - {WHOLE}:
             self._take(slot, plan)
-        self.restless, self.whole = frozenset(plan.restless), plan.whole
-        self.to_look_at = {*plan.unreached}
+        self.restless, self.whole = frozenset(plan.restless) or NONE, plan.whole
+        self.to_look_at = {*plan.unreached} or NONE
         self._whole_ns = plan.wakes.get(WHOLE)
-        return earliest(self._wakes.next_ns(), self._whole_ns)
+        next_ns = None if self._wakes is None else self._wakes.next_ns()
+        if next_ns is None:
+            self._wakes = None
+        return earliest(next_ns, self._whole_ns)
 
     def _take(self, slot: int, plan: Plan) -> None:
         condition, before = plan.conditions.get(slot), self.conditions.get(slot)
@@ -86,28 +98,50 @@ class Found:
         elif slot not in plan.unreached:
             self.conditions.pop(slot, None)
             self.tally.change(slot, before, None)
-        for kept, now in (
-            (self.at_gate, plan.at_gate),
-            (self.unhealthy, plan.unhealthy),
-            (self.resting, plan.resting),
-            (self.awaited, plan.awaited),
-            (self.failed, plan.failed),
-            (self.beyond, plan.beyond),
-            (self.serving, plan.serving),
-        ):
-            (kept.add if slot in now else kept.discard)(slot)
-        self._wakes.put(slot, plan.wakes.get(slot))
+        for name in _SETS:
+            kept, now = getattr(self, name), getattr(plan, name)
+            if slot in now:
+                setattr(self, name, _with(kept, slot))
+            elif slot in kept:
+                setattr(self, name, _without(kept, slot))
+        wake_ns = plan.wakes.get(slot)
+        if self._wakes is None and wake_ns is not None:
+            self._wakes = Wakes()
+        if self._wakes is not None:
+            self._wakes.put(slot, wake_ns)
 
     def _line_up(self, plan: Plan) -> None:
         """Have those stand in line that the plan has found to wait, and no other ones of those that it looked at."""
         if plan.slots.looked_at is None:
+            self._lines = None
+        if self._lines is None and plan.lines:
             self._lines = {}
-        for name in {*self._lines, *plan.lines}:
+        for name in {*(self._lines or ()), *plan.lines}:
+            assert self._lines is not None
             ranks = plan.lines.get(name, {})
             looked_at = ranks if plan.slots.looked_at is None else plan.slots.looked_at
             line = self._lines.setdefault(name, WaitingLine())
             for slot in looked_at:
                 line.put(slot, ranks.get(slot))
+
+
+_SETS: Final = ("at_gate", "unhealthy", "resting", "awaited", "failed", "beyond", "serving")
+"""Of slots, under the same names as in a plan."""
+
+
+def _with(slots: AbstractSet[int], slot: int) -> AbstractSet[int]:
+    """Return a set with one slot more: the same one, unless it is `NONE`."""
+    if not isinstance(slots, set):
+        return {*slots, slot}
+    slots.add(slot)
+    return slots
+
+
+def _without(slots: AbstractSet[int], slot: int) -> AbstractSet[int]:
+    """Return a set without a slot that is in it: the same one, unless it is empty now."""
+    assert isinstance(slots, set), "nothing is in the empty one"
+    slots.discard(slot)
+    return slots or NONE
 
 
 class WaitingLine:
@@ -151,10 +185,10 @@ class Attention:
         found = self._found.get(name)
         return None if found is None or found.to_look_at else found
 
-    def at_gate(self, name: str) -> set[int]:
+    def at_gate(self, name: str) -> AbstractSet[int]:
         """Return the slots of a watcher that wait for another watcher; all are looked at if that is not known."""
         found = self._found.get(name)
-        return set() if found is None else found.at_gate
+        return NONE if found is None else found.at_gate
 
     def tally(self, name: str) -> Tally | None:
         """Return what the slots of a watcher add up to; None while not all of them were looked at."""
@@ -170,7 +204,7 @@ class Attention:
         if slot == WHOLE:
             self.wake_all(name)
         elif name in self._found:
-            self._found[name].to_look_at.add(slot)
+            self._found[name].look_at((slot,))
 
     def wake_due(self, name: str, now_ns: int) -> None:
         """Have the slots looked at whose time has come."""

@@ -388,7 +388,7 @@ def _job(it: Picture, watcher: str, job: Job, now_ns: int) -> None:
     # How far its schedule has come is decided here alone, and so is what it was fired for meanwhile.
     table = job.timetable if known.timetable is None else known.timetable
     own = replace(job, runs=dict(job.runs), timetable=table)  # it changes here, and nowhere else
-    open_runs = {slot for slot, run in own.runs.items() if run.outcome is None}
+    open_runs = dict.fromkeys(slot for slot, run in own.runs.items() if run.outcome is None)
     it.note(watcher, job=own, open_runs=open_runs)
     spec = it.spec.watchers.get(watcher)
     later = None if spec is None else generations.after_other(spec, known, own.generation)

@@ -240,7 +240,10 @@ class Picture:
         """Take down the newest run of a slot."""
         observed = self.observed(watcher)
         observed.job.runs[run.slot] = run
-        (observed.open_runs.add if run.outcome is None else observed.open_runs.discard)(run.slot)
+        if run.outcome is None:
+            observed.open_runs[run.slot] = None
+        else:
+            observed.open_runs.pop(run.slot, None)
 
     def forget_hash(self, name: str) -> None:
         """Work the hash of a watcher out anew when it is asked for."""

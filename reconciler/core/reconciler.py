@@ -204,7 +204,11 @@ class Reconciler(Picture):
         found = self.agenda.attention.found(name)
         plan = self.new_plan(name, Slots(name, self.observed(name)), now_ns)
         if found is not None:
-            plan.conditions, plan.whole, plan.at_gate = found.conditions, found.whole, found.at_gate
+            plan.conditions, plan.whole, plan.at_gate = (
+                found.conditions,
+                found.whole,
+                {*found.at_gate},
+            )
         else:  # what it does has changed, and it is still to be planned
             plan_watcher(plan, self.base_hash(name))
         return plan

@@ -19,19 +19,19 @@ class Tally:
         self.ready = 0
         self.began = 0
         self.outdated = 0
-        self._failed: dict[int, str] = {}
-        """Why slots have failed for good, and why others wait for what does not come."""
-        self._stuck: dict[int, str] = {}
+        self._failed: dict[int, str] | None = None
+        """Why slots have failed for good, and why others wait for what does not come; None: none does."""
+        self._stuck: dict[int, str] | None = None
 
     @property
     def why_failed(self) -> str:
         """Return why a slot has failed for good; empty when none has."""
-        return next(iter(self._failed.values()), "")
+        return next(iter((self._failed or {}).values()), "")
 
     @property
     def why_stuck(self) -> str:
         """Return what a slot waits for that does not come by itself; empty when none does."""
-        return next(iter(self._stuck.values()), "")
+        return next(iter((self._stuck or {}).values()), "")
 
     def change(self, slot: int, before: SlotCondition | None, after: SlotCondition | None) -> None:
         """Take what a slot does now in place of what it did."""
@@ -39,13 +39,16 @@ class Tally:
             return
         if before is not None and not before.surplus:
             self._count(before, -1)
-            self._failed.pop(slot, None)
-            self._stuck.pop(slot, None)
+            for notes in (self._failed, self._stuck):
+                if notes is not None:
+                    notes.pop(slot, None)
         if after is not None and not after.surplus:
             self._count(after, 1)
             if after.stuck:
+                self._stuck = self._stuck or {}
                 self._stuck[slot] = after.note
             elif after.state == "Failed" and after.next_ns is None:
+                self._failed = self._failed or {}
                 self._failed[slot] = after.note
 
     def _count(self, condition: SlotCondition, by: int) -> None:

@@ -90,8 +90,8 @@ class WatcherObserved(Struct, frozen=True):
     """Slots whose own process, or what it has started and must be gone with it, lives."""
     job: Job = field(default_factory=Job)
     intent: Intent = NO_INTENT
-    open_runs: set[int] = field(default_factory=set)
-    """Slots of a job whose newest run has no outcome yet."""
+    open_runs: dict[int, None] = field(default_factory=dict)
+    """Slots of a job whose newest run has no outcome yet. Of most watchers none has: an empty set is no small thing."""
     requests: dict[ProcessId, tuple[Request, ...]] = field(default_factory=dict)
     """What operators asked of running processes, oldest first; at most `MAX_REQUESTS` of each process."""
     writing: dict[int, Run] = field(default_factory=dict)

@@ -6,6 +6,7 @@ the large mappings by something that is not bytecode, such as `dict(…)` or `so
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
@@ -506,3 +507,21 @@ def test_whether_all_jobs_are_done_is_counted_not_looked_up() -> None:
                 stage.exit(f"j{n}.1", 0)
         assert core.jobs_done(stage.now, {*jobs}) == 0
     assert found[500] <= found[FEW] + PER_DOUBLING
+
+
+CONTAINERS_OF_EACH = 5
+"""Lists, sets and objects that the core has for each watcher with a process: a collection has to look all of them through."""
+
+
+def test_a_watcher_is_few_containers() -> None:
+    def containers(count: int) -> int:
+        gc.collect()
+        before = len(gc.get_objects())
+        stage = Stage().apply(many(count)).wait(60)
+        gc.collect()
+        assert len(stage.alive()) == count
+        return len(gc.get_objects()) - before
+
+    few, much = containers(FEW), containers(MANY)
+    assert few > FEW, "nothing was counted"
+    assert much <= few + CONTAINERS_OF_EACH * (MANY - FEW)
