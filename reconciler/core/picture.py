@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final
 
 from reconciler.core import desired, secrets, watched_files
 from reconciler.core.agenda import Agenda
@@ -197,6 +198,8 @@ class Picture:
     def put(self, record: ProcessRecord) -> None:
         """Take down how a process is."""
         observed = self.known.setdefault(record.id.owner, WatcherObserved())
+        before = observed.records.get(record.id)
+        record = record if before is None else _with_the_same(record, before)
         id = record.id
         observed.records[id] = record
         if id.role != MAIN:
@@ -349,3 +352,15 @@ class Picture:
         if self.shutdown.asked:
             return (-depth, 0 if spec is None else self.graph.stop_priority(name, spec), name)
         return (depth, 0 if spec is None else -spec.priority, name)
+
+
+_SELDOM_CHANGED: Final = ("id", "template_hash", "memory", "settings")
+
+
+def _with_the_same(record: ProcessRecord, before: ProcessRecord) -> ProcessRecord:
+    """Return a record whose parts are the very ones of the record before wherever they are equal.
+
+    Each report of the keeper brings all of them anew, and they take more room than what has changed.
+    """
+    parts = ((name, getattr(before, name)) for name in _SELDOM_CHANGED)
+    return replace(record, **{name: part for name, part in parts if part == getattr(record, name)})

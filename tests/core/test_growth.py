@@ -510,7 +510,7 @@ def test_whether_all_jobs_are_done_is_counted_not_looked_up() -> None:
 
 
 CONTAINERS_OF_EACH = 5
-"""Lists, sets and objects that the core has for each watcher with a process: a collection has to look all of them through."""
+"""Lists, sets and objects that the core has for each watcher with a process: a collection looks all of them through."""
 
 
 def test_a_watcher_is_few_containers() -> None:

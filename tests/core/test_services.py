@@ -21,7 +21,7 @@ from reconciler.model.observation import (
     SnapshotEnded,
     SpecApplied,
 )
-from reconciler.model.process import Exit, LaunchError
+from reconciler.model.process import Exit, LaunchError, ProcessRecord
 from reconciler.model.spec import (
     BackoffSpec,
     HooksSpec,
@@ -31,7 +31,7 @@ from reconciler.model.spec import (
     StopSpec,
     WatcherSpec,
 )
-from reconciler.model.value import replace
+from reconciler.model.value import from_plain, replace, to_plain
 from tests.core.stage import FACTS, HOOK, S, Stage, job, listener, process, spec, watcher
 
 if TYPE_CHECKING:
@@ -851,3 +851,17 @@ def test_what_rests_says_what_starts_it() -> None:
     assert stage.status("manual").note == "autostart is false; `reconcile start manual` starts it"
     assert stage.status("none").note == "numprocesses is 0; `reconcile scale none=N` starts N"
     assert {stage.status(name).state for name in ("manual", "none")} == {"Stopped"}
+
+
+def test_a_report_that_brings_nothing_new_of_a_part_leaves_the_very_same_part() -> None:
+    """A spec of thousands is thousands of these, and the keeper's reports bring each of them anew."""
+    stage = Stage().apply(spec(web=watcher())).wait(60)
+    core = stage.reconciler
+    before = core.observed("web").records[process("web.1")]
+    again: ProcessRecord = from_plain(ProcessRecord, to_plain(before))
+    assert again.settings is not before.settings
+    stage.tell(RecordChanged(again))
+    after = core.observed("web").records[process("web.1")]
+    assert after == again
+    for part in ("id", "template_hash", "memory", "settings"):
+        assert getattr(after, part) is getattr(before, part)
