@@ -5,9 +5,9 @@ little, output is left alone for 10 ms and then read together. After one that fo
 once: who writes flat out is not held up by full pipes. Who has rested is read at once, so a first line waits
 for nobody; and while all rest, nothing wakes.
 
-Output has a turn of a few milliseconds; then deaths, signals and requests have theirs. Who was ready and had
-none comes first in the next turn, before anybody is read again: the time until then grows with the number of
-writers, that of a death or a request does not.
+Output has a turn of a few milliseconds, and a short one when deaths, signals or requests wait for theirs. Who was
+ready and had none comes first in the next turn, before anybody is read again: the time until then grows with the
+number of writers, that of a death or a request does not.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import select
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from reconciler.model.units import MILLISECOND_NS
 
@@ -26,9 +26,27 @@ if TYPE_CHECKING:
 
 COALESCE_NS: Final = 10 * MILLISECOND_NS
 TURN_NS: Final = 3 * MILLISECOND_NS
-"""After so long others have their turn."""
+"""After so long others have their turn, if there are any by then."""
+SHORT_TURN_NS: Final = MILLISECOND_NS // 2
+"""After so long others have it who wait for it: what follows a death takes two turns of theirs, or three."""
 MUCH_BYTES: Final = 2**15
 """Half of what a pipe holds by default: 10 ms later it could be full."""
+
+
+class Loop(Protocol):
+    """What waits for the one descriptor, among others."""
+
+    def watch(self, fd: int, ready: Callable[[], None]) -> None:
+        """Call `ready` whenever something is to be read."""
+
+    def pause(self, fd: int) -> None:
+        """Do not, for now."""
+
+    def resume(self, fd: int) -> None:
+        """Do so again."""
+
+    def others_wait(self, fd: int) -> bool:
+        """Tell whether another one is ready."""
 
 
 class Coalescing:
@@ -36,12 +54,11 @@ class Coalescing:
 
     def __init__(
         self,
-        watch: Callable[[int, Callable[[], None]], None],
-        ignore: Callable[[int], None],
+        loop: Loop,
         border: Callable[[str], AbstractContextManager[object]],
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._watch, self._ignore = watch, ignore
+        self._loop = loop
         self._border = border
         self._now_ns = now_ns
         self._epoll = select.epoll()
@@ -52,7 +69,7 @@ class Coalescing:
         """The most that one of this round had, None: none was ready."""
         self.due_ns: int | None = None
         """When output that was left alone is to be read, by `look`; None: none was."""
-        self._watch(self._epoll.fileno(), self._ready)
+        self._loop.watch(self._epoll.fileno(), self._ready)
 
     def watch(self, fd: int, pump: Callable[[], int]) -> None:
         """Call `pump` when there is something to read, or a little later."""
@@ -71,16 +88,14 @@ class Coalescing:
         self._turn()
         self.due_ns = self._next_ns()
         if self.due_ns is None:
-            try:
-                self._watch(self._epoll.fileno(), self._ready)
-            except OSError:  # no memory for epoll: looked at by the clock until there is
-                self.due_ns = self._now_ns() + COALESCE_NS
+            self._loop.resume(self._epoll.fileno())
 
     def _ready(self) -> None:
         self._turn()
         self.due_ns = self._next_ns()
         if self.due_ns is not None:
-            self._ignore(self._epoll.fileno())
+            # Not taken out: to put it back the kernel would go through all that is in it.
+            self._loop.pause(self._epoll.fileno())
 
     def _next_ns(self) -> int | None:
         """Return when the next turn is, None: when something is ready."""
@@ -91,7 +106,7 @@ class Coalescing:
 
     def _turn(self) -> None:
         """Go on with the round, or begin one, until it or the time is over."""
-        until = self._now_ns() + TURN_NS
+        began_ns = self._now_ns()
         if not self._waiting:
             self._most = None
             self._waiting.extend(fd for fd, _ in self._epoll.poll(0))
@@ -103,5 +118,10 @@ class Coalescing:
             with self._border("reading output"):
                 found = pump()
             self._most = max(self._most or 0, found)
-            if self._now_ns() >= until:
+            if self._is_over(self._now_ns() - began_ns):
                 break
+
+    def _is_over(self, took_ns: int) -> bool:
+        if took_ns >= TURN_NS:
+            return True
+        return took_ns >= SHORT_TURN_NS and self._loop.others_wait(self._epoll.fileno())

@@ -10,7 +10,36 @@ from collections.abc import Callable
 import pytest
 
 from reconciler.keeper.borders import Faults
-from reconciler.output.coalescing import COALESCE_NS, MUCH_BYTES, TURN_NS, Coalescing
+from reconciler.output.coalescing import (
+    COALESCE_NS,
+    MUCH_BYTES,
+    SHORT_TURN_NS,
+    TURN_NS,
+    Coalescing,
+)
+
+
+class Loop:
+    """Waits for descriptors, and counts how often one was put among them."""
+
+    def __init__(self) -> None:
+        self.watched: dict[int, Callable[[], None]] = {}
+        self.paused: set[int] = set()
+        self.others = False
+        self.put = 0
+
+    def watch(self, fd: int, ready: Callable[[], None]) -> None:
+        self.watched[fd] = ready
+        self.put += 1
+
+    def pause(self, fd: int) -> None:
+        self.paused.add(fd)
+
+    def resume(self, fd: int) -> None:
+        self.paused.remove(fd)
+
+    def others_wait(self, fd: int) -> bool:
+        return self.others
 
 
 class Desk:
@@ -18,11 +47,9 @@ class Desk:
 
     def __init__(self, pipes: int = 2, read_ns: int = 0) -> None:
         self.read_ns, self.passed_ns = read_ns, 0
-        self.watched: dict[int, Callable[[], None]] = {}
+        self.loop = Loop()
         self.faults = Faults(lambda *_, **__: None)
-        self.coalescing = Coalescing(
-            self.watched.__setitem__, self.watched.__delitem__, self.faults.border, self.now_ns
-        )
+        self.coalescing = Coalescing(self.loop, self.faults.border, self.now_ns)
         self.pipes = [os.pipe2(os.O_NONBLOCK) for _ in range(pipes)]
         self.read: list[list[int]] = [[] for _ in range(pipes)]
         for index, (end, _) in enumerate(self.pipes):
@@ -43,8 +70,8 @@ class Desk:
     def turn(self) -> None:
         """Do what the loop does when a watched descriptor is ready, and when something is due."""
         gathers = self.coalescing.due_ns is not None
-        for fd, ready in list(self.watched.items()):
-            if select.select([fd], [], [], 0)[0]:
+        for fd, ready in self.loop.watched.items():
+            if fd not in self.loop.paused and select.select([fd], [], [], 0)[0]:
                 ready()
         if gathers:
             self.coalescing.look()
@@ -70,7 +97,7 @@ def test_the_first_line_is_read_at_once_and_the_next_ones_together(desk: Desk) -
     for _ in range(5):
         desk.write(0, 100)
         desk.write(1, 100)
-        assert not desk.watched, "a line that gathers wakes nobody"
+        assert desk.loop.paused, "a line that gathers wakes nobody"
     desk.turn_when_due()
     assert desk.read == [[100, 500], [500]]
 
@@ -99,7 +126,26 @@ def test_much_that_was_left_alone_ends_the_rest(desk: Desk) -> None:
     desk.write(0, MUCH_BYTES)
     desk.turn_when_due()
     assert desk.coalescing.due_ns is None
-    assert desk.watched
+    assert not desk.loop.paused
+
+
+def test_a_burst_does_not_put_all_that_writes_in_place_anew(desk: Desk) -> None:
+    for _ in range(3):
+        desk.write(0, 100)
+        desk.turn()
+        desk.turn_when_due()
+    assert desk.loop.put == 1, "the kernel goes through all of it each time"
+
+
+def test_who_waits_for_its_turn_waits_for_a_short_one_of_output() -> None:
+    desk = Desk(pipes=10, read_ns=SHORT_TURN_NS)
+    for others, reads in ((False, TURN_NS // SHORT_TURN_NS), (True, 1)):
+        desk.loop.others = others
+        before = sum(map(len, desk.read))
+        for index in range(10):
+            desk.write(index, MUCH_BYTES)
+        desk.turn()
+        assert sum(map(len, desk.read)) - before == reads
 
 
 def test_output_has_a_turn_and_who_had_none_comes_first_in_the_next() -> None:

@@ -127,7 +127,7 @@ class LinuxKernel:
 
     def _open_output(self) -> None:
         loop, config, handed = self._loop, self._config, self._legacy.handover
-        coalescing = Coalescing(loop.watch, loop.ignore, self.border)
+        coalescing = Coalescing(loop, self.border)
         wall = time.time  # noqa: TID251  (stamps are for people)
         spool = Spool(config.spool, self._legacy.boot_id)
         watch, ignore = coalescing.watch, coalescing.ignore
