@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Final
 
 from bench import flames, page, report
+from bench.deaths import measure_deaths
+from bench.graphs import measure_graph
 from bench.lives import Effort, Place, measure, measure_idle_by_hand, measure_one_file
+from bench.loads import measure_load
 from bench.managers import Floor, Manager, Reconcile
 from bench.output import measure_flat_out, measure_many
 from bench.peers import ALL_PEERS, Circus, Supervisor, peers
+from bench.probes import measure_probes
 from bench.programs import BenchError, compile_programs
 from bench.samples import Samples
+from bench.starts import measure_commands, measure_start
 from bench.storms import measure_crashing, measure_reload, measure_slots
 
 FULL: Final = Effort(
@@ -49,10 +54,16 @@ QUICK: Final = Effort(
     write_s=0.5,
     crashers=10,
     crash_s=0.3,
-    settle_s=0.5,
-    start_s=0.6,
+    settle_s=0.3,
+    start_s=0.5,
     calm_s=0.0,
     after_s=0.7,
+    starts=1,
+    children=20,
+    loud=3,
+    graph=10,
+    probed=5,
+    probe_s=0.5,
 )
 QUICK_PEERS: Final = (Circus, Supervisor)
 IN_MEMORY: Final = Path("/dev/shm")
@@ -231,14 +242,52 @@ def _slots(run: Run) -> None:
     measure_slots(run.place, run.effort, run.samples)
 
 
+def _starts(run: Run) -> None:
+    for cold in (False, True):
+        run.each(
+            [kind for kind in run.kinds if kind in {Reconcile, Circus}],
+            f"start with {'a cold' if cold else 'a warm'} file cache",
+            lambda kind, place, cold=cold: measure_start(
+                kind, place, run.effort, run.samples, cold=cold
+            ),
+        )
+    _say("commands")
+    measure_commands(run.place, run.effort, run.samples)
+
+
+def _deaths(run: Run) -> None:
+    _say("deaths among few and many")
+    measure_deaths(run.place, run.effort, run.samples)
+
+
+def _load(run: Run) -> None:
+    _say("respawns beside writers")
+    measure_load(run.place, run.effort, run.samples)
+
+
+def _probes(run: Run) -> None:
+    _say("probes")
+    measure_probes(run.place, run.effort, run.samples)
+
+
+def _graph(run: Run) -> None:
+    _say("a graph of dependencies")
+    measure_graph(run.place, run.effort, run.samples)
+
+
 PARTS: Final[dict[str, Part]] = {
     "lives": _lives,
+    "starts": _starts,
     "edits": _edits,
     "idle": _idle,
     "output": _output,
     "crashing": _crashing,
     "reload": _reload,
     "slots": _slots,
+    "deaths": _deaths,
+    "load": _load,
+    "probes": _probes,
+    "graph": _graph,
 }
 
 

@@ -1,6 +1,6 @@
 """Asks a manager for the status of all, over its socket, time and again: run by the manager's own Python.
 
-usage: python -m bench.asking KIND ADDRESS COUNT PAUSE_S
+usage: python -m bench.asking KIND ADDRESS COUNT PAUSE_S [WATCHER]
 
 Prints one JSON list: of each answer the milliseconds from the request until it was taken apart. Imports
 nothing of the bench, so that it runs in an environment where only that manager is installed.
@@ -11,12 +11,12 @@ import sys
 import time
 
 
-def reconcile(address):
+def reconcile(address, *names):
     """Return a function that asks `reconcile`."""
     from reconciler import Client
 
     client = Client("bench", address)
-    return lambda: client.status().watchers
+    return lambda: client.status(*names).watchers
 
 
 def circus(address):
@@ -40,8 +40,10 @@ def supervisor(address):
 
 def main():
     """Ask, and print how long each answer took."""
-    kind, address, count, pause_s = sys.argv[1:]
-    ask = {"reconcile": reconcile, "circus": circus, "supervisor": supervisor}[kind](address)
+    kind, address, count, pause_s, *names = sys.argv[1:]
+    ask = {"reconcile": reconcile, "circus": circus, "supervisor": supervisor}[kind](
+        address, *names
+    )
     took = []
     for _ in range(int(count)):
         began = time.monotonic_ns()

@@ -67,6 +67,17 @@ class Effort:
     """After the last start, until nothing more follows from it: a life of 10 s counts as healthy."""
     after_s: float = 2.0
     """After an edit or a last line, until what follows it is over."""
+    starts: int = 5
+    """Of a few workers, each with files in memory and not."""
+    children: int = 2000
+    """Among so many the cost of a death is counted."""
+    loud: int = 30
+    """Writers that write flat out beside workers that are killed."""
+    graph: int = 500
+    """Watchers that depend on each other."""
+    probed: int = 500
+    probe_s: float = 20.0
+    """Slots that are asked over HTTP, and how long that is measured."""
 
     @property
     def most(self) -> int:
@@ -165,6 +176,11 @@ def measure(
             kills = effort.kills if kind.kill_every_s < 0.1 else effort.kills // 2
             took = respawns(life, min(kills, count * MAX_ROUNDS))
             samples.add(f"respawn_ms@{count}", kind.name, *took)
+        if isinstance(life.manager, Reconcile) and first:
+            life.manager.end_controller()
+            time.sleep(effort.settle_s)
+            memory = memory_bytes(life.manager.pids())
+            samples.add(f"memory_mib@{count} after a death", kind.name, memory / 2**20)
         life.births.assert_quiet()
         if count == effort.most and life.manager.can_add():
             _edit(life, count, effort, samples, f"add_ms@{count}")
@@ -203,6 +219,9 @@ def _ask(life: Life, count: int, effort: Effort, samples: Samples) -> None:
     if took:
         samples.add(f"status_first_ms@{count}", name, took[0])
         samples.add(f"status_ms@{count}", name, *took[1:])
+        took = ask(life.manager, effort.asks, 0.02, "worker0")
+        if took:
+            samples.add(f"status_one_ms@{count}", name, *took[1:])
     command = life.manager.status_command()
     if command is not None and count <= 100:
         for _ in range(max(effort.asks // 4, 2)):
@@ -212,14 +231,16 @@ def _ask(life: Life, count: int, effort: Effort, samples: Samples) -> None:
             samples.add(f"status_command_ms@{count}", name, took_ms)
 
 
-def ask(manager: Manager, count: int, pause_s: float) -> list[float]:
-    """Return how many ms each of some answers about all took; the first may have to be put together anew."""
+def ask(manager: Manager, count: int, pause_s: float, one: str | None = None) -> list[float]:
+    """Return how many ms each of some answers took, about all or about one; the first may have to be put together anew.
+
+    Only ours is asked about one: nobody else's answer tells as much.
+    """
     asker = manager.asker()
-    if asker is None:
+    if asker is None or (one is not None and not isinstance(manager, Reconcile)):
         return []
-    done = subprocess.run(
-        [*asker, str(count), str(pause_s)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    words = [str(count), str(pause_s), *([] if one is None else [one])]
+    done = subprocess.run([*asker, *words], cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         msg = f"cannot ask for the status: {done.stderr.strip()[-500:]}"
         raise BenchError(msg)
@@ -230,7 +251,7 @@ def ask(manager: Manager, count: int, pause_s: float) -> list[float]:
 def respawns(life: Life, kills: int) -> list[float]:
     """Kill some workers, each when it has lived long enough; return the ms until each successor's birth."""
     count = len(life.living)
-    order = random.Random(count).sample(range(count), count)
+    order = random.Random(count).sample(sorted(life.living), count)
     killed_ns: dict[int, int] = {}
     took: list[float] = []
     pause_s = life.manager.kill_every_s

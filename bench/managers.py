@@ -76,6 +76,7 @@ class Manager:
         self.started_ns = 0
         """The monotonic clock just before it was started."""
         self.process: subprocess.Popen[bytes]
+        self._argv: list[str] = []
 
     # ---- what each manager says for itself ----
 
@@ -107,11 +108,20 @@ class Manager:
 
     def start(self) -> None:
         """Start it."""
-        argv = self.configure()
-        with self.log.open("wb") as output:
+        self._argv = self.configure()
+        self._run()
+
+    def die_and_follow(self) -> None:
+        """Be killed, and started once more; what ran goes on where the manager can do that."""
+        self.process.kill()
+        self.process.wait()
+        self._run()
+
+    def _run(self) -> None:
+        with self.log.open("ab") as output:
             self.started_ns = time.monotonic_ns()
             self.process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                self._argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output
             )
 
     def pids(self) -> list[int]:
@@ -216,6 +226,10 @@ class Reconcile(Manager):
         """Ask with the command line."""
         return [self._command(), "status", *self._which()]
 
+    def version_command(self) -> list[str]:
+        """Return the least that the command line can do."""
+        return [self._command(), "version"]
+
     def can_add(self) -> bool:
         """Saving is enough."""
         return True
@@ -240,6 +254,10 @@ class Reconcile(Manager):
                 return pid
         msg = f"cannot find the controller among the children of {self.process.pid}"
         raise BenchError(msg)
+
+    def end_controller(self) -> None:
+        """Kill the controller; the keeper starts another."""
+        os.kill(self.controller(), signal.SIGKILL)
 
     def _file(self, number: int) -> Path:
         return self.specs / f"workers{number}.yaml"

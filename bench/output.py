@@ -83,11 +83,18 @@ def _writers(
     per_second: int,
     keeping: Keeping,
 ) -> Crew:
+    commands = write_commands(place, fifo, effort, range(count), lines, per_second)
+    return Crew(commands, max(1, count // 10), keeping)
+
+
+def write_commands(
+    place: Place, fifo: Path, effort: Effort, indexes: range, lines: int, per_second: int
+) -> tuple[tuple[str, ...], ...]:
+    """Return the commands of workers that write so many lines each, some time from now on; 0: flat out."""
     start = str(time.monotonic_ns() + int(effort.start_s * 1e9))
     program = str(place.programs.writer)
     words = (str(lines), str(per_second), start)
-    commands = tuple((program, str(fifo), str(index), *words) for index in range(count))
-    return Crew(commands, max(1, count // 10), keeping)
+    return tuple((program, str(fifo), str(index), *words) for index in indexes)
 
 
 def _judge(

@@ -1,40 +1,90 @@
-"""What it costs to ask 500 slots over HTTP each second: `python -m bench.probes`.
+"""What it costs to ask slots over HTTP each second: a run without `health` and one with it.
 
-Runs the manager twice, without and with `health`, on processes that only sleep; one server answers for all slots. Says
-what share of a core the controller took, and how long it was from the end of a process that was killed to the start of
-the next one.
+The processes only sleep; one server answers for all slots. It tells what share of a core the controller takes, and how
+long it is from the end of a process that was killed to the birth of the next one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
-import statistics
+import socket
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
 
-SLOTS, FIRST_PORT = 500, 21001
-KILLED = 60
-MEASURED_S = 20.0
-SPEC = f"""
-watchers:
-  web:
-    cmd: sleep 1000000
-    numprocesses: {SLOTS}
-    backoff: {{burst: 1000}}
-"""
-HEALTH = """
-    health: {http: "http://127.0.0.1:${slot+21000}/healthz", interval: 1s}
-"""
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
-TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+from bench.accounting import account, used_since
+from bench.lives import RESPAWN_S, running
+from bench.managers import ReconcileSlots
+from bench.programs import BenchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.lives import Effort, Place
+    from bench.samples import Samples
+
+FIRST_PORT: Final = 21001
+ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
+AFTER_KILL_S: Final = 0.05
+LISTEN_S: Final = 20.0
+
+
+class Asked(ReconcileSlots):
+    """This checkout, whose slots are asked each second whether they are healthy."""
+
+    name = "reconcile, asked"
+
+    def _watchers(self, indexes: range) -> str:
+        url = f"http://127.0.0.1:${{slot+{FIRST_PORT - 1}}}/healthz"
+        return f'{super()._watchers(indexes)}    health: {{http: "{url}", interval: 1s}}\n'
+
+
+def measure_probes(place: Place, effort: Effort, samples: Samples) -> None:
+    """Measure without and with probes."""
+    with _answering(effort.probed):
+        for kind, what in ((ReconcileSlots, "unasked"), (Asked, "asked")):
+            with running(kind, place, effort.probed, files=1, settle_s=effort.settle_s) as life:
+                assert isinstance(life.manager, ReconcileSlots)
+                controller = [life.manager.controller()]
+                before, began = account(controller), time.monotonic()
+                time.sleep(effort.probe_s)
+                seconds = time.monotonic() - began
+                share = used_since(before).cpu_ns / seconds / 1e7
+                samples.add(f"{what} cpu%", "reconcile", share)
+                slots = random.Random(effort.probed).sample(sorted(life.living), effort.kills)
+                for slot in slots:
+                    killed_ns = time.monotonic_ns()
+                    os.kill(life.living[slot].pid, signal.SIGKILL)
+                    (birth,) = life.births.take(1, RESPAWN_S)
+                    samples.add(f"{what} respawn_ms", "reconcile", (birth.at_ns - killed_ns) / 1e6)
+                    time.sleep(AFTER_KILL_S)
+
+
+@contextmanager
+def _answering(count: int) -> Iterator[None]:
+    """Answer at so many ports, by a process of its own."""
+    server = subprocess.Popen([sys.executable, "-m", "bench.probes", str(count)])
+    try:
+        until = time.monotonic() + LISTEN_S
+        while not _listens(FIRST_PORT + count - 1):
+            if time.monotonic() > until or server.poll() is not None:
+                msg = f"cannot listen at the ports from {FIRST_PORT} on"
+                raise BenchError(msg)
+            time.sleep(0.05)
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Answering(asyncio.Protocol):
@@ -49,77 +99,13 @@ class Answering(asyncio.Protocol):
         self._transport.close()
 
 
-async def serve() -> None:
+async def serve(count: int) -> None:
     """Listen at a port for each slot."""
     loop = asyncio.get_running_loop()
-    for port in range(FIRST_PORT, FIRST_PORT + SLOTS):
+    for port in range(FIRST_PORT, FIRST_PORT + count):
         await loop.create_server(Answering, "127.0.0.1", port)
     await asyncio.Event().wait()
 
 
-def measure(folder: Path, spec: str) -> str:
-    """Run one manager with a spec, and say what it took."""
-    folder.mkdir()
-    (folder / "reconcile.yaml").write_text(spec)
-    places = {"RECONCILE_RUNTIME_DIR": f"{folder}/run", "RECONCILE_STATE_DIR": f"{folder}/state"}
-
-    def reconcile(*arguments: str) -> str:
-        command = [sys.executable, "-m", "reconciler.cli", *arguments]
-        env = os.environ | places
-        return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True).stdout
-
-    reconcile("up", "-d")
-    try:
-        status: dict[str, Any] = json.loads(reconcile("status", "-o", "json"))
-        controller = status["controller_pid"]
-        time.sleep(5)
-        before, begin = processor_s(controller), time.monotonic()
-        time.sleep(MEASURED_S)
-        share = (processor_s(controller) - before) / (time.monotonic() - begin)
-        for slot in random.sample(status["watchers"][0]["slots"], KILLED):
-            os.kill(slot["pid"], signal.SIGKILL)
-            time.sleep(0.05)
-        time.sleep(1)
-        lines = reconcile("events", "-o", "json", "-n", str(4 * KILLED)).splitlines()
-        waits = respawns_ms([json.loads(line) for line in lines])
-    finally:
-        reconcile("shutdown", "--now")
-    worst = sorted(waits)[len(waits) * 95 // 100]
-    median = statistics.median(waits)
-    return f"controller {share:.1%} of a core; {len(waits)} respawns: median {median:.1f} ms, p95 {worst:.1f} ms"
-
-
-def processor_s(pid: int) -> float:
-    """Return the processor time that a process has taken."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
-
-
-def respawns_ms(events: list[dict[str, Any]]) -> list[float]:
-    """Return how long it was from each end to the next start of its slot."""
-    ended: dict[int, int] = {}
-    found = []
-    for event in events:
-        if event["type"] == "process.exited":
-            ended[event["slot"]] = event["time_ns"]
-        elif event["type"] == "process.started" and event["slot"] in ended:
-            found.append((event["time_ns"] - ended.pop(event["slot"])) / 1e6)
-    return found
-
-
-def main() -> None:
-    """Measure without and with probes."""
-    if sys.argv[1:] == ["serve"]:
-        asyncio.run(serve())
-        return
-    server = subprocess.Popen([sys.executable, "-m", "bench.probes", "serve"])
-    try:
-        with tempfile.TemporaryDirectory(prefix="rec-") as folder:
-            print("quiet:  ", measure(Path(folder) / "quiet", SPEC))
-            print("probing:", measure(Path(folder) / "asked", SPEC + HEALTH))
-    finally:
-        server.kill()
-
-
 if __name__ == "__main__":
-    main()
+    asyncio.run(serve(int(sys.argv[1])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from bench.deaths import FEW
 from bench.managers import Floor, Reconcile
 from bench.peers import Circus, Supervisor
 
@@ -67,6 +68,7 @@ def judge(samples: Samples, effort: Effort) -> list[Reach]:
     """Return every reach that can be judged."""
     of = _Judge(samples)
     _boot_and_respawn(of, effort)
+    _deaths_and_load(of, effort)
     _idle_and_memory(of, effort)
     _status_and_edits(of, effort)
     _output(of, effort)
@@ -76,24 +78,55 @@ def judge(samples: Samples, effort: Effort) -> list[Reach]:
 
 def _boot_and_respawn(of: _Judge, effort: Effort) -> None:
     most = effort.most
+    first, hundred = "first_ms warm", "up_ms@100"
+    limit = of.theirs(CIRCUS, first, 0.6)
+    of.at_most("first process of 10", "0.6 x Circus", of.ours(first), limit, "ms")
+    limit = of.theirs(CIRCUS, hundred, 0.35)
+    of.at_most("100 up", "0.35 x Circus", of.ours(hundred), limit, "ms")
     up = f"up_ms@{most}"
     title = f"{most:,} up"
-    of.at_most(title, "1.5 x floor + 300 ms", of.ours(up), of.theirs(FLOOR, up, 1.5, 300), "ms")
+    of.at_most(title, "1.5 x floor + 200 ms", of.ours(up), of.theirs(FLOOR, up, 1.5, 200), "ms")
     for who in (CIRCUS, SUPERVISOR):
         of.at_most(title, f"a sixth of {who}", of.ours(up), of.theirs(who, up, 1 / 6), "ms")
     for size in effort.sizes:
         what = f"respawn_ms@{size}"
         title = f"respawn at {size:,}"
-        of.at_most(f"{title}, p50", "3 x floor", of.ours(what), of.theirs(FLOOR, what, 3), "ms")
+        of.at_most(f"{title}, p50", "2 x floor", of.ours(what), of.theirs(FLOOR, what, 2), "ms")
         theirs = of.samples.p99(what, FLOOR)
-        limit = None if theirs is None else 10 * theirs
-        of.at_most(f"{title}, p99", "10 x floor", of.samples.p99(what, OURS), limit, "ms")
+        limit = None if theirs is None else 4 * theirs
+        of.at_most(f"{title}, p99", "4 x floor", of.samples.p99(what, OURS), limit, "ms")
     stop = f"stop_ms@{most}"
-    of.at_most(f"stop {most:,}", "2 x floor", of.ours(stop), of.theirs(FLOOR, stop, 2), "ms")
+    of.at_most(f"stop {most:,}", "3 x floor", of.ours(stop), of.theirs(FLOOR, stop, 3), "ms")
 
     many = f"up_ms@{effort.reload_size}"
     title, limit = f"{effort.reload_size:,} up as slots of one", of.theirs(OURS, many, 1.3)
     of.at_most(title, "1.3 x as watchers", of.ours(f"{many} slots"), limit, "ms")
+    one = f"exit_ms@{effort.reload_size}"
+    title, limit = f"one exit among {effort.reload_size:,} slots", of.theirs(OURS, one, plus=2)
+    of.at_most(title, "as a watcher + 2 ms", of.ours(f"{one} slots"), limit, "ms")
+    spawning, path = of.ours("graph_ms without"), of.ours("graph_ms path")
+    limit = None if spawning is None or path is None else 1.2 * (spawning + path)
+    title = f"{effort.graph} that depend on each other"
+    of.at_most(title, "1.2 x (longest path + spawning)", of.ours("graph_ms"), limit, "ms")
+
+
+def _deaths_and_load(of: _Judge, effort: Effort) -> None:
+    for origin, times in (("own", 1.2), ("adopted", 2.0)):
+        few, many = (f"death_cpu_ms@{size} {origin}" for size in (FEW, effort.children))
+        title, limit = f"a death among {effort.children:,}, {origin}", of.theirs(OURS, few, times)
+        of.at_most(title, f"{times:g} x among {FEW}", of.ours(many), limit, "keeper's ms")
+    loaded, quiet = "loaded respawn_ms", "loaded respawn_ms quiet"
+    title = f"respawn beside {effort.loud} writers"
+    of.at_most(f"{title}, p50", "3 x quiet", of.ours(loaded), of.theirs(OURS, quiet, 3), "ms")
+    theirs = of.samples.p99(quiet, OURS)
+    limit = None if theirs is None else 3 * theirs
+    of.at_most(f"{title}, p99", "3 x quiet", of.samples.p99(loaded, OURS), limit, "ms")
+    asked, unasked = of.ours("asked cpu%"), of.ours("unasked cpu%")
+    limit = None if unasked is None else unasked + 15
+    title = f"{effort.probed} slots asked each second"
+    of.at_most(title, "unasked + 15 %", asked, limit, "% of a core")
+    limit = of.theirs(OURS, "unasked respawn_ms", 3)
+    of.at_most(f"{title}, respawn", "3 x unasked", of.ours("asked respawn_ms"), limit, "ms")
 
 
 def _idle_and_memory(of: _Judge, effort: Effort) -> None:
@@ -106,22 +139,32 @@ def _idle_and_memory(of: _Judge, effort: Effort) -> None:
     of.at_most(f"{title}, apply.auto: false", "0", of.ours(f"{hand} wakes"), 0, "wake-ups/s")
     for size in sorted({least, most}):
         what = f"memory_mib@{size}"
-        of.at_most(f"memory at {size:,}", "Circus", of.ours(what), of.theirs(CIRCUS, what), "MiB")
+        limit = of.theirs(CIRCUS, what, 0.9)
+        of.at_most(f"memory at {size:,}", "0.9 x Circus", of.ours(what), limit, "MiB")
+        after, limit = of.ours(f"{what} after a death"), of.theirs(CIRCUS, what)
+        of.at_most(f"memory at {size:,}, one controller later", "Circus", after, limit, "MiB")
     few, many = of.ours(f"memory_mib@{least}"), of.ours(f"memory_mib@{most}")
     each = (
         None
         if few is None or many is None or most == least
         else (many - few) * 1024 / (most - least)
     )
-    of.at_most("memory per further watcher", "5 KiB", each, 5, "KiB")
+    of.at_most("memory per further watcher", "6 KiB", each, 6, "KiB")
 
 
 def _status_and_edits(of: _Judge, effort: Effort) -> None:
     most = effort.most
     status = f"status_ms@{most}"
-    of.at_most(
-        f"status of {most:,}, socket", "Circus", of.ours(status), of.theirs(CIRCUS, status), "ms"
-    )
+    limit = of.theirs(CIRCUS, status, 0.6)
+    of.at_most(f"status of {most:,}, socket", "0.6 x Circus", of.ours(status), limit, "ms")
+    few, one = f"status_one_ms@{min(effort.sizes)}", f"status_one_ms@{most}"
+    if most > min(effort.sizes):
+        title, limit = f"status of one among {most:,}", of.theirs(OURS, few, 1.2)
+        of.at_most(title, f"1.2 x among {min(effort.sizes)}", of.ours(one), limit, "ms")
+    for name, times in (("status", 4.5), ("version", 3.0)):
+        limit = of.theirs(OURS, "command_ms bare", times)
+        title, text = f"{name} command at 10", f"{times:g} x a bare Python"
+        of.at_most(title, text, of.ours(f"command_ms {name}"), limit, "ms")
     command = "status_command_ms@100"
     of.at_most(
         "status command at 100",
@@ -200,8 +243,8 @@ def _trouble(of: _Judge, effort: Effort) -> None:
     reload = f"reload@{effort.reload_size} respawn_ms"
     of.at_most(
         f"reload of {effort.reload_size:,}: latest respawn",
-        "50 ms",
+        "30 ms",
         of.samples.most(reload, OURS),
-        50,
+        30,
         "ms",
     )

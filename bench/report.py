@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from bench.deaths import FEW, KINDS
 from bench.lives import Effort
 from bench.peers import versions
 from bench.reaches import CIRCUS, FLOOR, OURS, SUPERVISOR, Reach, judge
@@ -88,22 +89,44 @@ def rows(results: Results) -> list[list[str]]:
         if any(values):
             found.append([title, *(_spread(each, p99=p99) for each in values)])
 
+    for cache in ("warm", "cold"):
+        row(f"first process of 10, {cache} file cache (ms)", f"first_ms {cache}")
+        row("  all of them (ms)", f"all_ms {cache}")
     for size in (*effort.sizes, effort.reload_size):
         row(f"{size:,} up (ms)", f"up_ms@{size}")
     row("  as slots of one watcher (ms)", f"up_ms@{effort.reload_size} slots")
+    row(f"{effort.graph} that depend on each other up (ms)", "graph_ms")
+    row("  without dependencies (ms)", "graph_ms without")
+    row("  the longest path, by itself (ms)", "graph_ms path")
     for size in effort.sizes:
         row(f"respawn at {size:,}, p50 (ms)", f"respawn_ms@{size}")
         row(f"respawn at {size:,}, p99 (ms)", f"respawn_ms@{size}", p99=True)
+    many = f"respawn at {effort.reload_size:,} in one file, p50 (ms)"
+    row(many, f"exit_ms@{effort.reload_size}")
+    row("  as slots of one watcher, p50 (ms)", f"exit_ms@{effort.reload_size} slots")
+    beside = f"respawn beside {effort.loud} writers"
+    for part, p99 in (("p50", False), ("p99", True)):
+        row(f"{beside}, {part} (ms)", "loaded respawn_ms", p99=p99)
+        row(f"  without them, {part} (ms)", "loaded respawn_ms quiet", p99=p99)
+    for origin in KINDS:
+        for size in (FEW, effort.children):
+            title = f"a death among {size:,}, {origin} (keeper's ms)"
+            row(title, f"death_cpu_ms@{size} {origin}")
     most = effort.most
     row(f"idle at {most:,}, wake-ups per second", f"idle@{most} wakes")
     row(f"idle at {most:,}, % of a core", f"idle@{most} cpu%")
     row("  with apply.auto: false, wake-ups", f"idle by hand@{most} wakes")
     for size in effort.sizes:
         row(f"memory at {size:,} (PSS, MiB)", f"memory_mib@{size}")
+        row("  after a death of the controller", f"memory_mib@{size} after a death")
     for size in effort.sizes:
         row(f"status of {size:,} over the socket (ms)", f"status_ms@{size}")
+        row(f"  of one among {size:,} (ms)", f"status_one_ms@{size}")
     row(f"  of {most:,}, the first time (ms)", f"status_first_ms@{most}")
     row("status command at 100 (ms)", "status_command_ms@100")
+    for name in ("status", "version"):
+        row(f"  {name} at 10, as a whole process (ms)", f"command_ms {name}")
+    row("  a Python that does nothing (ms)", "command_ms bare")
     row(f"one added to {most:,} (ms)", f"add_ms@{most}")
     row("  all in one file (ms)", f"add_ms@{most} in one file")
     for where in ("", " in one file"):
@@ -127,6 +150,10 @@ def rows(results: Results) -> list[list[str]]:
     row(f"one added to {effort.reload_size:,} while workers crash (ms)", f"{reload} ms")
     row("  respawns before (ms)", f"{reload} respawn_ms before")
     row("  respawns meanwhile (ms)", f"{reload} respawn_ms")
+    row(f"{effort.probed} slots asked each second (controller's % of a core)", "asked cpu%")
+    row("  not asked", "unasked cpu%")
+    row("  respawns while asked, p50 (ms)", "asked respawn_ms")
+    row("  respawns while not asked, p50 (ms)", "unasked respawn_ms")
     return found
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from bench.accounting import account, used_since
 from bench.births import Births
-from bench.lives import BOOT_S, RESPAWN_S, ask, in_files, running, started
+from bench.lives import BOOT_S, RESPAWN_S, ask, in_files, respawns, running, started
 from bench.managers import Crew, Reconcile, ReconcileSlots
 from bench.programs import BenchError
 
@@ -90,6 +90,8 @@ def measure_slots(place: Place, effort: Effort, samples: Samples) -> None:
             with running(kind, place, count, files=1, settle_s=effort.settle_s) as life:
                 up_ns = max(birth.at_ns for birth in life.living.values())
                 samples.add(what, Reconcile.name, (up_ns - life.manager.started_ns) / 1e6)
+                took = respawns(life, min(effort.kills, count // 4))
+                samples.add(what.replace("up_ms", "exit_ms"), Reconcile.name, *took)
 
 
 class _Crashes:
