@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final, TypeAlias
+from typing import Final, Never, TypeAlias
 
 from reconciler.controller.runtime.child import Answer, Child
 from reconciler.controller.runtime.lanes import Lanes
@@ -28,6 +28,10 @@ WALL_LIMIT_NS: Final = 30 * SECOND_NS
 NICE: Final = 10
 """Of a child that reads for somebody who may only look."""
 ANSWER_LIMIT_BYTES: Final = 128 * 2**20
+_EMPTY: Final[Mapping[str, Never]] = {}
+_MAPS: Final = tuple(
+    name for name in WatcherSpec.__struct_fields__ if getattr(WatcherSpec(()), name) == {}
+)
 _NOT_FOR_SPECS: Final = ("RECONCILE_LINK_FD", "RECONCILE_CONTROL_FD")
 
 
@@ -178,12 +182,23 @@ def _spec_of(text: Raw, known: Spec) -> Spec:
     fields: dict[str, Raw] = from_json(dict[str, Raw], text)
     texts: dict[str, Raw] = from_json(dict[str, Raw], fields.pop("watchers", Raw(b"{}")))
     rest: Spec = from_json(Spec, _text_of(fields))
-    watchers = {}
+    watchers, words = {}, dict[str, str]()
     for name, each in texts.items():
         found: WatcherSpec = from_json(WatcherSpec, each)
         same = known.watchers.get(name)
-        watchers[name] = same if same is not None and same == found else found
+        watchers[name] = same if same is not None and same == found else _slim(found, words)
     return replace(rest, watchers=watchers)
+
+
+def _slim(found: WatcherSpec, words: dict[str, str]) -> WatcherSpec:
+    """Return a watcher that has its words, and what is empty in it, in common with others: nobody changes them."""
+    folder = found.working_dir
+    return replace(
+        found,
+        cmd=tuple(words.setdefault(each, each) for each in found.cmd),
+        working_dir=None if folder is None else words.setdefault(folder, folder),
+        **{name: _EMPTY for name in _MAPS if not getattr(found, name)},
+    )
 
 
 def _text_of(parts: Mapping[str, Raw]) -> bytes:

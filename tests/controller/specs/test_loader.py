@@ -172,3 +172,15 @@ def test_an_answer_in_parts_is_what_it_is_as_a_whole(tmp_path: Path) -> None:
     again = reading_of(json.dumps(answer).encode(), known)
     assert again == whole
     assert again.spec.watchers["a"] is whole.spec.watchers["a"]
+
+
+def test_watchers_have_in_common_what_is_equal_and_what_is_empty(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("watchers:\n  a: {cmd: serve one}\n  b: {cmd: serve two, env: {A: b}}\n")
+    reading = reading_of(json.dumps(answer_to([str(path)], {})).encode())
+    assert isinstance(reading, Loaded)
+    a, b = reading.spec.watchers["a"], reading.spec.watchers["b"]
+    assert (a.labels, a.env, b.env) == ({}, {}, {"A": "b"})
+    for one, other in ((a.labels, b.labels), (a.labels, a.secrets), (a.cmd[0], b.cmd[0])):
+        assert one is other
+    assert a.working_dir is b.working_dir
