@@ -6,8 +6,8 @@ this package costs nothing by itself: the client is loaded when it is first aske
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
+"""As `typing` has it, which takes a while to import."""
 if TYPE_CHECKING:
     from reconciler.cli.connection.client import Client as Client
 

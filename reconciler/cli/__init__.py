@@ -14,4 +14,5 @@ stands on `views/`, what people are shown, on `connection/`, how a manager is fo
 | `options` | options that commands share |
 | `session` | what the commands of one call or shell share: which instance, and the connection |
 | `errors` | exit codes and messages |
+| `version` | which version this is, told before anything else is imported |
 """

@@ -1,16 +1,20 @@
-"""The command `reconcile`, also `python -m reconciler.cli`: what takes long to come up is begun first."""
+"""The command `reconcile`, also `python -m reconciler.cli`: what takes long to come up is begun first.
+
+Nothing is imported here but what every command needs.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from typing import Final
 
-INTERRUPTED: Final = 130
+from reconciler import __version__
+from reconciler.cli import version
 
-READING: Final = ("run", "up")
+INTERRUPTED = 130
+
+READING = ("run", "up")
 """Commands that become a manager: all that they do waits for the spec to be read."""
-WITH_VALUE: Final = ("--name", "--runtime-dir", "--state-dir")
+WITH_VALUE = ("--name", "--runtime-dir", "--state-dir")
 """Options of the root that take the next argument, as units and scripts put them before the command."""
 
 
@@ -25,10 +29,24 @@ def command_of(arguments: list[str]) -> str:
     return ""
 
 
+def _is_told(text: str) -> bool:
+    """Write a text; False when that cannot be: the long way says why."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (AttributeError, OSError):
+        return False
+    return True
+
+
 def main() -> int:
     """Run one command line and return its exit code."""
     try:
+        if sys.argv[1:] in version.ASKED and _is_told(version.text(__version__)):
+            return 0
         if command_of(sys.argv[1:]) in READING and not {"-h", "--help"} & {*sys.argv}:
+            import contextlib
+
             from reconciler.cli.connection import ahead, reader
 
             if not {"-d", "--detach"} & {*sys.argv}:

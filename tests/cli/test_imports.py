@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {
+    "dataclasses",
     "rich",
     "yaml",
     "asyncio",
@@ -67,7 +68,7 @@ LINES = {
     "explain": "explain cmd",
     "schema": "schema",
     "completion": "completion zsh",
-    "version": "version",
+    "version for programs": "version -o json",
     "help": "--help",
 }
 """Command lines that start no process; for bash click asks that shell for its version."""
@@ -128,8 +129,21 @@ def test_who_completes_imports_nothing_heavy(
     assert manager.asked("status") == [{"lean": True}]
 
 
+@pytest.mark.parametrize("line", ["version", "--version", "-V"])
+def test_the_version_is_told_before_anything_is_imported(line: str) -> None:
+    loaded = imported_by(RECONCILE, line)
+
+    assert loaded & {"typing", "msgspec", "msgpack", "click", "inspect", "socket"} == set()
+    assert {each for each in loaded if each.startswith("reconciler")} == {
+        "reconciler",
+        "reconciler.cli",
+        "reconciler.cli.__main__",
+        "reconciler.cli.version",
+    }
+
+
 def test_only_who_reads_a_spec_imports_what_starts_processes(tmp_path: Path) -> None:
-    assert {*LINES} - {"status for programs", "help"} | STARTING | {"shell"} == {*COMMANDS}
+    assert {each.split()[0] for each in LINES} - {"help"} | STARTING | {"shell"} == {*COMMANDS}
     spec = tmp_path / "reconcile.yaml"
     spec.write_text("watchers: {web: {cmd: sleep 1000}}")
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import platform
-
 import click
 
 from reconciler import __version__
-from reconciler.cli import completion, options
+from reconciler.cli import completion, options, version
 from reconciler.cli.errors import DONE, Refused
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
@@ -59,7 +57,7 @@ def completion_command(shell: str) -> int:
 
 def show_version() -> None:
     """Write the version of reconcile and of the Python that runs it."""
-    terminal.stdout().write(f"reconcile {__version__} (Python {platform.python_version()})\n")
+    terminal.stdout().write(version.text(__version__))
 
 
 @click.command("version")
@@ -67,7 +65,7 @@ def show_version() -> None:
 def version_command(output: str) -> int:
     """Print the version of reconcile and of the Python that runs it."""
     if output == "json":
-        print_json({"version": __version__, "python": platform.python_version()})
+        print_json({"version": __version__, "python": version.python()})
     else:
         show_version()
     return DONE

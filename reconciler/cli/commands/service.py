@@ -7,9 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import click
 
@@ -68,8 +67,7 @@ SUBGROUP_SINCE: Final = 254
 """The version of systemd from which on it knows that setting; older ones complain of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A unit: where it belongs, and its text."""
 
     path: str

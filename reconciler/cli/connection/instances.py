@@ -11,12 +11,12 @@ import os
 import re
 import socket
 import struct
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reconciler.cli.connection import places
 from reconciler.cli.connection.spec_head import Head
 from reconciler.cli.errors import Refused
+from reconciler.model.value import Struct
 from reconciler.wire.manager_file import read_manager_file
 
 if TYPE_CHECKING:
@@ -34,16 +34,27 @@ _KNOWN_PLACE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One instance: its name and the folder of its control socket."""
+class Instance(Struct, frozen=True, eq=False):
+    """One instance: its name and the folder of its control socket, which make it that one."""
 
     name: str
     runtime_dir: str
-    state_dir: str = field(default="", compare=False)
+    state_dir: str = ""
     """Where its state is to be expected; empty: nobody knows."""
-    remark: str = field(default="", compare=False)
+    remark: str = ""
     """Which one it is, in words, when nobody has chosen it."""
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether it is the same one."""
+        return isinstance(other, Instance) and self._key == other._key
+
+    def __hash__(self) -> int:
+        """Return the same number for the same one."""
+        return hash(self._key)
+
+    @property
+    def _key(self) -> tuple[str, str]:
+        return self.name, self.runtime_dir
 
     @property
     def control_socket(self) -> str:

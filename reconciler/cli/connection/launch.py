@@ -8,13 +8,13 @@ import select
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler.cli.connection import ahead, instances, locate, places
 from reconciler.cli.connection.instances import Choice, Instance
 from reconciler.cli.connection.spec_head import loaded_head, read_head
 from reconciler.cli.errors import Refused, TimedOut
+from reconciler.model.value import Struct
 from reconciler.specfile.hints import did_you_mean
 from reconciler.specfile.source import Source
 from reconciler.wire.manager_file import is_same_source, read_manager_file
@@ -29,8 +29,7 @@ HEARD: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Signals that a keeper takes as orders."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """Everything that a manager is started with."""
 
     instance: Instance

@@ -8,7 +8,6 @@ elsewhere (`up --name box`) is found by its spec or state folder.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +24,7 @@ from reconciler.cli.connection.instances import (
 from reconciler.cli.connection.spec_head import Head, loaded_head, read_head
 from reconciler.cli.errors import CommandError, NoManager, Refused
 from reconciler.model.errors import RequestError
+from reconciler.model.value import replace
 from reconciler.wire.manager_file import is_same_source, read_manager_file
 
 if TYPE_CHECKING:

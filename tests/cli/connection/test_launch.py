@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from contextlib import nullcontext
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +15,7 @@ from reconciler.cli.errors import Refused
 from reconciler.controller.runtime.config import Config
 from reconciler.keeper.startup.config import KeeperConfig
 from reconciler.model.spec import ControlSpec, DaemonLogSpec, DaemonSpec, Spec
-from reconciler.model.value import from_plain, to_plain
+from reconciler.model.value import from_plain, replace, to_plain
 from reconciler.specfile.source import Source
 from reconciler.wire.manager_file import ManagerFile
 from tests.cli.manager import Manager
