@@ -415,7 +415,10 @@ def test_the_history_says_who_started_applied_and_confirmed(instance: Instance) 
     assert by(client) == [f"saved files, confirmed by {me}", "up by alice"]
     client.call("apply")
     assert by(client)[0] == f"saved files, confirmed by {me}"
-    instance.spec_file.write_text(FOUR)
+    slowly = "apply: {quiet_period: 1m}\n"  # or they are applied by themselves before the command has read them
+    instance.spec_file.write_text(slowly + TWO.replace("red", "blue"))
+    client.call("apply")
+    instance.spec_file.write_text(slowly + FOUR)
     client.call("apply")
     assert by(client)[0] == me
     told = [each["message"] for each in client.call("events")["events"]]
