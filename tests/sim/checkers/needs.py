@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.model.action import RecordGeneration, RecordRun
+from reconciler.model.action import RecordGeneration
 from reconciler.model.units import SECOND_NS as S
 from tests.sim.programs import ASKING
 
 if TYPE_CHECKING:
     from reconciler.model.action import StoreAction
-    from reconciler.model.job import Run
     from reconciler.model.process import Launch, ProcessId
     from reconciler.model.spec import WatcherSpec
     from tests.contract.fake_kernel import Process, Program
@@ -39,15 +38,13 @@ class Needs:
         self._generation: dict[str, int] = {}
         self._met_generation: dict[tuple[str, str], int] = {}
         """The newest generation of a job in which a condition was met."""
-        self._closed: dict[str, dict[int, Run]] = {}
-        """Rows of runs that ended before they began: as good as on the disk, a next controller comes to the same."""
         self._revision = self._seen_hits = 0
         if self.world.people.needs is None:
             return
         self.world.on_instant.append(self.instant)
         self.world.on_spawn.append(self.spawned)
         self.world.on_decided.append(self.decided)
-        self.world.on_power_loss += [self._met_ns.clear, self._closed.clear]
+        self.world.on_power_loss.append(self._met_ns.clear)
         self.world.on_keeper_death.append(self.instant)
 
     def instant(self) -> None:
@@ -70,12 +67,6 @@ class Needs:
     def decided(self, action: StoreAction) -> None:
         if isinstance(action, RecordGeneration):
             self._note_edits()  # what an edit fires comes after it
-        if not isinstance(action, RecordRun):
-            return
-        if action.run.outcome in {"vetoed", "stopped"} and action.run.pid is None:
-            self._closed.setdefault(action.watcher, {})[action.run.slot] = action.run
-            if action.watcher in self.world.disk.spec.watchers:
-                self._note_conditions(action.watcher)
 
     def _note_edits(self) -> None:
         disk = self.world.disk
@@ -101,11 +92,7 @@ class Needs:
             want = spec.numprocesses if scale is None else scale
         slots = range(1, want + 1)
         if spec.is_job:
-            runs = {**self.world.disk.runs.get(name, {})}
-            if condition == "started":
-                for slot, run in self._closed.get(name, {}).items():
-                    if slot not in runs or runs[slot].generation < run.generation:
-                        runs[slot] = run
+            runs = self.world.disk.runs.get(name, {})
             newest = self.world.disk.generations.get(name)
             rows = [runs.get(slot) for slot in slots]
             if newest is None or not slots or None in rows:
@@ -113,8 +100,12 @@ class Needs:
             fired = slots if newest.slots is None else [s for s in slots if s in newest.slots]
             if any(runs[slot].generation < newest.number for slot in fired):
                 return False
-            if condition == "started":
-                return True
+            if condition == "started":  # its program was executed, or nobody saw whether it was
+                return all(
+                    row is not None
+                    and (row.outcome in {None, "lost"} or row.duration_ns is not None)
+                    for row in rows
+                )
             if condition == "completed":
                 return all(row is not None and row.outcome is not None for row in rows)
             return all(row is not None and row.outcome == "succeeded" for row in rows)
