@@ -50,14 +50,18 @@ def begin() -> None:
 
 
 def _become(heard: int, memory: int, command: int) -> None:
+    code = 127
     try:
         # Ctrl-C in a terminal is meant for the command as long as there is nothing to keep.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         for fd in (heard, memory):
             os.set_inheritable(fd, True)
         os.execv(KEEPER[0], [*KEEPER, "--await", f"{command},{heard}"])
+    except OSError:  # the command comes to the same, and says so
+        os.close(heard)
+        code = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
     finally:
-        os._exit(127)  # never two that go on with the command
+        os._exit(code if code >= 0 else 128 - code)  # never two that go on with the command
 
 
 def order(configuration: str, *, stays: bool) -> bool:
@@ -69,7 +73,12 @@ def order(configuration: str, *, stays: bool) -> bool:
     ahead, waiting = waiting, None
     if ahead is None:
         return False
-    with open(ahead.orders, "w", encoding="utf-8", errors="surrogateescape") as pipe:
-        pipe.write(f"{'stays' if stays else 'ends'} {configuration}")
+    try:
+        with open(ahead.orders, "w", encoding="utf-8", errors="surrogateescape") as pipe:
+            pipe.write(f"{'stays' if stays else 'ends'} {configuration}")
+    except BrokenPipeError:
+        if os.getppid() != ahead.pid:
+            os._exit(1)  # it was ended meanwhile, and with it all that was to come
+        return False
     os.close(ahead.memory)
     return True
