@@ -224,6 +224,8 @@ class Rollout:
         want = self.facts.want(owner)
         if id.slot > want and spec.health is not None and "sickness" in self.world.faults.strength:
             return  # one beyond those wanted serves nobody while it is unhealthy
+        if record.memory.ready_at_ns is None and "full journal" in self.world.faults.strength:
+            return  # that it was ready could not be written down
         missing = [
             f"{each} {why}" for each in self._others(id) if (why := self._why_missing(each, spec))
         ]
