@@ -141,7 +141,7 @@ def _chosen(
         slot: reason
         for slot, reason in moving.items()
         if mains[slot].memory.stopping_since_ns is not None
-        or (waits and _is_in_the_way(plan, mains[slot]))
+        or (waits and keeps_a_socket(plan, mains[slot]))
         or (not waits and is_at_once(plan, mains[slot], hashes[slot]))
     }
     if waits:
@@ -202,7 +202,7 @@ def is_outdated(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
         return True  # nobody could tell when it was started what the files were that it watches
     if not isinstance(record.phase, Running):
         return False
-    return _is_in_the_way(plan, record) or holds_former(
+    return keeps_a_socket(plan, record) or holds_former(
         plan.world, sockets_of(plan.spec), record.phase.started_at_ns
     )
 
@@ -253,7 +253,7 @@ def _held_back_until_ns(plan: Plan, record: ProcessRecord, wanted_hash: str) -> 
         return record.phase.started_at_ns + EDITS_APART_NS if held else None
     if record.memory.in_a_row < MOST_IN_A_ROW:
         return None
-    if not same_but_secrets(record.template_hash, wanted_hash) or _is_in_the_way(plan, record):
+    if not same_but_secrets(record.template_hash, wanted_hash) or keeps_a_socket(plan, record):
         return None
     return record.phase.started_at_ns + HOLD_NS
 
@@ -377,7 +377,8 @@ def _is_missing(plan: Plan, slot: int, wanted_hash: str) -> bool:
     return is_anew or not is_completed(plan.spec, record)
 
 
-def _is_in_the_way(plan: Plan, record: ProcessRecord | None) -> bool:
+def keeps_a_socket(plan: Plan, record: ProcessRecord | None) -> bool:
+    """Tell whether a process keeps a socket from being bound that its watcher uses."""
     names = sockets_of(plan.spec)
     return record is not None and is_in_the_way(plan.world, names, record.id)
 

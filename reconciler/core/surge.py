@@ -55,6 +55,8 @@ def next_slots(plan: Plan, roll: Roll, hashes: Mapping[int, str], base_hash: str
         return {}
     is_missed = bool(missing) or plan.slots.awaited_elsewhere > 0
     for slot in plan.look(slot for slot, record in known.items() if record is not None):
+        if rollout.keeps_a_socket(plan, known[slot]):
+            continue  # without that nobody new could serve
         if not _is_stale(plan, known[slot], base_hash):
             plan.beyond.add(slot)
         elif is_missed and rollout.is_settled(plan, known[slot]):

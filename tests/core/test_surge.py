@@ -308,3 +308,17 @@ def test_one_beyond_that_is_unhealthy_and_is_to_be_left_alone_goes_with_the_roll
     stage.answer("web.2:health", "refused").wait(60)
     assert stage.alive() == ["web.1"]
     assert stage.status("web").as_desired
+
+
+def test_one_beyond_that_is_in_the_way_of_a_socket_goes() -> None:
+    def at(port: int) -> Spec:
+        fields = web("it", 2, use_sockets=("http",)).watchers
+        return spec({"http": listener(port)}, **fields)
+
+    stage = Stage().apply(at(8000)).wait(10)
+    stage.apply(at(9000)).wait(1.5)
+    assert stage.alive() == ["web.1", "web.2", "web.3"]
+    stage.apply(at(8000)).wait(0.2)
+    stage.apply(at(9000)).wait(60)
+    assert stage.alive() == ["web.1", "web.2"]
+    assert stage.status("web").as_desired

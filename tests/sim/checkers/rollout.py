@@ -187,7 +187,7 @@ class Rollout:
             self._judge(record)
         elif id.slot in self._slots_beyond(id.owner) and reason not in OF_ITS_OWN:
             spec = self.world.disk.spec.watchers[id.owner]
-            if self._serves(id, spec, surely=True):
+            if self._serves(id, spec, surely=True) and not self._is_in_the_way(record, spec):
                 self._others_serve(record, spec)
         if _is_of_roll(reason):
             self.giving_way.add((id, incarnation))
