@@ -176,14 +176,14 @@ def measure(
             kills = effort.kills if kind.kill_every_s < 0.1 else effort.kills // 2
             took = respawns(life, min(kills, count * MAX_ROUNDS))
             samples.add(f"respawn_ms@{count}", kind.name, *took)
-        if isinstance(life.manager, Reconcile) and first:
-            life.manager.end_controller()
-            time.sleep(effort.settle_s)
-            memory = memory_bytes(life.manager.pids())
-            samples.add(f"memory_mib@{count} after a death", kind.name, memory / 2**20)
         life.births.assert_quiet()
         if count == effort.most and life.manager.can_add():
             _edit(life, count, effort, samples, f"add_ms@{count}")
+        if isinstance(life.manager, Reconcile) and first:
+            life.manager.end_controller()
+            time.sleep(effort.settle_s + effort.after_s)
+            memory = memory_bytes(life.manager.pids())
+            samples.add(f"memory_mib@{count} after a death", kind.name, memory / 2**20)
         samples.add(f"stop_ms@{count}", kind.name, life.manager.stop())
 
 

@@ -39,12 +39,6 @@ class Loop(Protocol):
     def watch(self, fd: int, ready: Callable[[], None]) -> None:
         """Call `ready` whenever something is to be read."""
 
-    def pause(self, fd: int) -> None:
-        """Do not, for now."""
-
-    def resume(self, fd: int) -> None:
-        """Do so again."""
-
     def others_wait(self, fd: int) -> bool:
         """Tell whether another one is ready."""
 
@@ -62,6 +56,10 @@ class Coalescing:
         self._border = border
         self._now_ns = now_ns
         self._epoll = select.epoll()
+        # Shut while output is left alone. To take ours out of the loop and put it back is no way: the kernel would go
+        # through all that is in it, and may have no memory for it then.
+        self._door = select.epoll()
+        self._door.register(self._epoll.fileno(), select.EPOLLIN)
         self._pumps: dict[int, Callable[[], int]] = {}
         self._waiting: deque[int] = deque()
         """Who was ready at the beginning of this round and has not been read yet."""
@@ -69,7 +67,7 @@ class Coalescing:
         """The most that one of this round had, None: none was ready."""
         self.due_ns: int | None = None
         """When output that was left alone is to be read, by `look`; None: none was."""
-        self._loop.watch(self._epoll.fileno(), self._ready)
+        self._loop.watch(self._door.fileno(), self._ready)
 
     def watch(self, fd: int, pump: Callable[[], int]) -> None:
         """Call `pump` when there is something to read, or a little later."""
@@ -88,14 +86,13 @@ class Coalescing:
         self._turn()
         self.due_ns = self._next_ns()
         if self.due_ns is None:
-            self._loop.resume(self._epoll.fileno())
+            self._door.modify(self._epoll.fileno(), select.EPOLLIN)
 
     def _ready(self) -> None:
         self._turn()
         self.due_ns = self._next_ns()
         if self.due_ns is not None:
-            # Not taken out: to put it back the kernel would go through all that is in it.
-            self._loop.pause(self._epoll.fileno())
+            self._door.modify(self._epoll.fileno(), 0)
 
     def _next_ns(self) -> int | None:
         """Return when the next turn is, None: when something is ready."""
@@ -124,4 +121,4 @@ class Coalescing:
     def _is_over(self, took_ns: int) -> bool:
         if took_ns >= TURN_NS:
             return True
-        return took_ns >= SHORT_TURN_NS and self._loop.others_wait(self._epoll.fileno())
+        return took_ns >= SHORT_TURN_NS and self._loop.others_wait(self._door.fileno())

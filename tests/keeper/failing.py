@@ -56,7 +56,7 @@ PATIENCE: Final = {
 CALLS: Final = {
     "os": (
         "openpty",
-        "open", "write", "pipe2", "dup", "dup2", "splice", "posix_spawn", "fork", "setsid", "execve", "execv",
+        "open", "write", "writev", "pipe2", "dup", "dup2", "splice", "posix_spawn", "fork", "setsid", "execve", "execv",
         "chdir", "fchdir", "link", "mkfifo", "chmod", "chown", "fchmod", "fchown", "rename", "unlink", "stat", "lstat",
         "listdir", "readlink", "ftruncate", "makedirs", "mkdir", "rmdir", "pidfd_open", "setpriority",
         "sched_setaffinity", "setgroups", "initgroups", "setresuid", "setresgid", "memfd_create",
@@ -80,7 +80,7 @@ SURE: Final = {
     "a number or a text that is at hand already": (
         "os.getpid", "os.getuid", "os.geteuid", "os.getegid", "os.getpgid", "os.getsid", "os.umask",
         "os.fsencode", "os.fsdecode", "os.strerror", "os.sysconf", "os.isatty", "os.sched_getaffinity",
-        "os.urandom", "os.WIFSIGNALED", "os.WTERMSIG", "os.WCOREDUMP",
+        "os.urandom", "os.waitstatus_to_exitcode", "os.WIFSIGNALED", "os.WTERMSIG", "os.WCOREDUMP",
         "os.WEXITSTATUS", "time.time", "time.time_ns", "time.monotonic", "time.monotonic_ns",
         "time.clock_gettime_ns", "time.gmtime", "time.localtime", "time.strftime", "time.sleep", "resource.getrlimit",
         "signal.Signals", "signal.valid_signals", "signal.getsignal", "ctypes.get_errno", "ctypes.c_long",

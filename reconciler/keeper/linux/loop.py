@@ -42,14 +42,6 @@ class Loop:
         """Watch a descriptor no more."""
         self.selector.unregister(fd)
 
-    def pause(self, fd: int) -> None:
-        """Do not watch a descriptor until `resume`; it stays where it is."""
-        self.selector.modify(fd, 0, self.selector.get_key(fd).data)
-
-    def resume(self, fd: int) -> None:
-        """Watch a descriptor again."""
-        self.selector.modify(fd, selectors.EVENT_READ, self.selector.get_key(fd).data)
-
     def others_wait(self, fd: int) -> bool:
         """Tell whether another descriptor than this one is ready."""
         return any(key.fd != fd for key, _ in self.selector.select(0))
