@@ -710,7 +710,7 @@ BUGS: dict[str, Bug] = {
     "a new controller replaces what it finds": Bug(reconciler, "fold", _restarts_one, 4),
     "our own processes keep an address taken": Bug(
         rollout,
-        "_is_in_the_way",
+        "keeps_a_socket",
         _always(False),
         41,
         "ignored TERM=0.6, slow ends=0.6, busy people=0.6",
