@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from itertools import islice
 
 from reconciler.core import desired, rollout
+from reconciler.core.backoff import is_completed
 from reconciler.core.plan import Plan
 from reconciler.core.rollout import Roll
 from reconciler.core.template import same_template, slot_hash
@@ -25,11 +26,15 @@ def beyond(plan: Plan) -> range:
 
 
 def serving(plan: Plan, base_hash: str) -> int:
-    """Return how many of them serve, so that others may be missing; one that has failed stops the roll."""
+    """Return how many of them serve, so that others may be missing; one that has failed stops the roll.
+
+    One that has succeeded counts: nobody waits for its like.
+    """
     mains, slots = plan.slots.mains, beyond(plan)
     for slot in plan.look(slot for slot in mains if slot in slots):
         record = mains[slot]
-        if rollout.is_settled(plan, record) and not _is_stale(plan, record, base_hash):
+        is_there = rollout.is_settled(plan, record) or is_completed(plan.spec, record)
+        if is_there and not _is_stale(plan, record, base_hash):
             plan.serving.add(slot)
         elif same_template(record.template_hash, base_hash):
             if rollout.has_failed(plan, record, record.template_hash):

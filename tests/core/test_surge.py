@@ -322,3 +322,11 @@ def test_one_beyond_that_is_in_the_way_of_a_socket_goes() -> None:
     stage.apply(at(9000)).wait(60)
     assert stage.alive() == ["web.1", "web.2"]
     assert stage.status("web").as_desired
+
+
+def test_one_beyond_that_has_succeeded_keeps_nobody_from_being_replaced() -> None:
+    stage = settled(2, restart="on-failure")
+    stage.apply(web("new", 2, restart="on-failure")).wait(0.5)
+    stage.exit("web.3", 0).wait(60)
+    assert stage.alive() == ["web.1", "web.2"]
+    assert stage.status("web").as_desired
