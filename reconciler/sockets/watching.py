@@ -62,8 +62,13 @@ class FileWatch:
         self._told = told
         self._watches: inotify.Inotify | None = None
         with contextlib.suppress(OSError):
-            self._watches = inotify.Inotify()
-            register(self._watches.fileno(), self._drain)
+            watches = inotify.Inotify()
+            try:
+                register(watches.fileno(), self._drain)
+            except BaseException:  # nobody would hear it
+                watches.close()
+                raise
+            self._watches = watches
 
     def watch(self, path: str) -> str:
         """Watch a file for as long as it exists; return in words why that cannot be, empty when it can.

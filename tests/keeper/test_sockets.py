@@ -526,3 +526,10 @@ def test_with_the_sysctl_of_the_guide_nobody_is_reset_when_a_slot_goes() -> None
     if "unshare failed" in ran.stderr or "tcp_migrate_req" in ran.stderr:
         pytest.skip("no network of its own can be had here, or the kernel is older than 5.14")
     assert ran.stdout == "True False ", ran.stderr
+
+
+def test_a_watch_of_files_that_nobody_would_hear_is_none(tmp_path: Path) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(12, "no memory")
+
+    assert FileWatch(refuse, lambda: None).watch(str(tmp_path)) == "no inotify instance can be had"

@@ -34,15 +34,17 @@ waiting: Ahead | None = None
 def begin() -> None:
     """Begin one, in this very process: who returns is its child. Where that cannot be, nothing has happened."""
     global waiting
-    heard, orders = os.pipe()
-    memory = os.memfd_create("spec")
+    held: list[int] = []
     keeper = os.getpid()
     try:
+        held += os.pipe()
+        held.append(os.memfd_create("spec"))
         command = os.fork()
     except OSError:
-        for fd in (heard, orders, memory):
+        for fd in held:
             os.close(fd)
         return
+    heard, orders, memory = held
     if command:
         _become(heard, memory, command)
     os.close(heard)

@@ -212,3 +212,22 @@ def test_why_a_manager_did_not_start_is_said_once() -> None:
     assert launch.refusal("rel", ["a warning", itself]) == itself
     assert launch.refusal("rel", ["Killed"]) == "cannot start rel: Killed"
     assert launch.refusal("rel", []) == "cannot start rel: it exited without printing an error"
+
+
+def test_where_no_keeper_can_be_begun_ahead_nothing_has_happened() -> None:
+    text = (
+        "import os, resource\n"
+        "from reconciler.cli.connection import ahead\n"
+        "first = os.open('/', os.O_RDONLY)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (first + 3, first + 3))\n"
+        "ahead.begin()\n"
+        "print(ahead.waiting, os.open('/', os.O_RDONLY) - first)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", text],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.path.join(os.path.dirname(__file__), "../../..")},
+    )
+    assert done.stdout == "None 1\n"
