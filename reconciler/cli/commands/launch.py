@@ -109,8 +109,6 @@ def up_command(
         keeper = os.getpid() if ahead.waiting is None else ahead.waiting.pid
         if hand_over(start, viewed=True):
             _view(start.instance, keeper, timeout_ns)
-        sys.stdout.flush()
-        sys.stderr.flush()
         if os.fork() == 0:
             _view(start.instance, keeper, timeout_ns)
         become(start, viewed=True)
