@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import select
 import shutil
 import signal
@@ -336,6 +337,20 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def free_ports(count: int) -> int:
+    """Return the first of consecutive TCP ports of the loopback that nobody uses, nor will as a client.
+
+    Not from the kernel's own range: a client's connection that has ended keeps its port from servers for a minute.
+    """
+    first = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]
+    while True:
+        port = random.randrange(10000, int(first) - count)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as held:
+            for each in range(port, port + count):
+                held.enter_context(socket.create_server(("127.0.0.1", each)))
+            return port
 
 
 def is_alive(pid: int) -> bool:

@@ -6,6 +6,7 @@ rows of docs/reliability.md; every offset and bit is tried in tests/controller/s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -63,6 +64,19 @@ def next_controller(ask: Asking, former: int) -> dict[str, Any]:
     )
 
 
+@contextlib.contextmanager
+def altering(it: Stage, pid: int) -> Iterator[sqlite3.Connection]:
+    """Stop the controller while it writes nothing, and give its state to write."""
+    with contextlib.closing(
+        sqlite3.connect(it.state_dir / "state.db", isolation_level=None)
+    ) as connection:
+        # Before the signal: a transaction that is stopped in its middle would keep the lock.
+        connection.execute("begin immediate")
+        os.kill(pid, signal.SIGSTOP)
+        yield connection
+        connection.execute("commit")
+
+
 def test_x03_a_log_of_the_state_that_is_cut_takes_nothing_with_it(it: Stage, ask: Asking) -> None:
     web, fired, former = ask.pid("web"), runs(it), controller(ask)
     os.kill(former, signal.SIGSTOP)
@@ -89,8 +103,7 @@ def test_x03_a_state_that_is_cut_fires_nothing_again(it: Stage, ask: Asking) -> 
 
 def test_x04_an_altered_row_is_named_and_decides_nothing(it: Stage, ask: Asking) -> None:
     web, fired, former = ask.pid("web"), runs(it), controller(ask)
-    os.kill(former, signal.SIGSTOP)
-    with sqlite3.connect(it.state_dir / "state.db") as connection:
+    with altering(it, former) as connection:
         connection.execute("update runs set run = replace(run, 'succeeded', 'succeedeD')")
         connection.execute("update intents set intent = replace(intent, 'stopped', 'started')")
     status = next_controller(ask, former)
@@ -131,8 +144,7 @@ def test_x06_a_state_of_a_newer_version_is_refused_and_nothing_is_touched(
 ) -> None:
     web, former = ask.pid("web"), controller(ask)
     log = it.state_dir / "reconcile.log"
-    os.kill(former, signal.SIGSTOP)
-    with sqlite3.connect(it.state_dir / "state.db") as connection:
+    with altering(it, former) as connection:
         (version,) = connection.execute("pragma user_version").fetchone()
         (row,) = connection.execute("select value from meta where key = 'schema'").fetchall()
         connection.execute("pragma user_version = 99")

@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import require_program
 from tests.e2e.load import Client
-from tests.e2e.stage import ROOT, free_port, stage, until
+from tests.e2e.stage import ROOT, free_port, free_ports, stage, until
 
 if TYPE_CHECKING:
     from tests.e2e.stage import Stage
@@ -45,8 +45,7 @@ def prepare(it: Stage, postgres: Path, front: int) -> None:
     web = free_port()
     it.edit("127.0.0.1:8031", f"127.0.0.1:{web}")
     it.edit("127.0.0.1:8031", f"127.0.0.1:{web}", "nginx.conf")
-    own = next(port for port in iter(free_port, 0) if port < 65000)
-    it.write(it.spec.read_text().replace("slot+8040", f"slot+{own}"))
+    it.write(it.spec.read_text().replace("slot+8040", f"slot+{free_ports(3) - 1}"))
 
 
 def test_each_comes_after_what_it_needs_and_gives_way_after_its_migration() -> None:
@@ -90,7 +89,11 @@ def deploy(it: Stage) -> None:
     (it.specs / "schema" / "3.sql").write_text("INSERT INTO schema_version VALUES (3);\n")
     it.edit('version: "2"', 'version: "3"')
     until(
-        lambda: len({*it.pids("web").values()} - {*old.values()}) == 3, "replaced", show=it.status
+        lambda: (
+            not {*it.pids("web").values()} & {*old.values()} and it.watcher("web")["ready"] == 3
+        ),
+        "replaced",
+        show=it.status,
     )
     events = told(it, "process.started", "job.ended")
     newest = [each for each in events if each["type"] == "job.ended"][-1]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import require_program
-from tests.e2e.stage import free_port, stage, until
+from tests.e2e.stage import free_ports, stage, until
 from tests.e2e.test_scenarios_servers import Load
 
 pytestmark = pytest.mark.e2e
@@ -38,21 +37,9 @@ watchers:
 """
 
 
-def two_ports() -> int:
-    """Return the number before two ports that are free."""
-    while True:
-        first = free_port()
-        with socket.socket() as second:
-            try:
-                second.bind(("127.0.0.1", first + 1))
-            except OSError:
-                continue
-            return first - 1
-
-
 def test_a_version_that_never_becomes_ready_stops_at_its_first_slot() -> None:
     require_program("gunicorn", "pip install gunicorn")
-    base = two_ports()
+    base = free_ports(2) - 1
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
     with stage(SPEC.replace("BASE", str(base)), PATH=path) as it:
         (it.specs / "app.py").write_text(APP)
