@@ -203,6 +203,20 @@ def test_files_that_change_while_they_come_to_rest_are_read_again_and_once_only(
     assert instance.controller.specs.in_force.revision == 2
 
 
+def test_a_file_that_is_included_only_now_counts_as_it_is_once_all_have_come_to_rest(
+    instance: Instance, slow: EarlyReader
+) -> None:
+    part = instance.folder / "elsewhere" / "part.yaml"  # nobody looks there yet
+    part.parent.mkdir()
+    part.write_text("watchers: {e: {cmd: sleep 1000}}\n")
+    replace_by_rename(instance.spec_file, f"include: ['{part}']\n{SLOW}{TWO}")
+    until(lambda: slow._read)
+    part.write_text("watchers: {f: {cmd: sleep 1000}}\n")
+    until(lambda: running(instance) != ["a.1", "b.1"])
+    assert running(instance) == ["a.1", "b.1", "f.1"]
+    assert state(instance.clients[0]) == ("applied", 2)
+
+
 def test_mistakes_are_told_of_files_that_rest(instance: Instance, slow: EarlyReader) -> None:
     client = instance.clients[0]
     instance.spec_file.write_text(f"{SLOW}{TWO}  e: {{cmdd: x}}\n")
