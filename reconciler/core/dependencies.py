@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 
 from reconciler.core.plan import Plan, Standing
 from reconciler.core.slots import SlotCondition
-from reconciler.core.template import same_template
+from reconciler.core.sockets import kept_back
+from reconciler.core.template import same_template, sockets_of
 from reconciler.model.process import ProcessRecord, Running
 from reconciler.model.spec import DependencyCondition
 from reconciler.model.status import DependencyStatus
@@ -45,8 +46,9 @@ def held(
     """
     if not plan.spec.depends_on:
         return None
-    is_new = record is None or not same_template(record.template_hash, wanted_hash)
-    first = next(unmet(plan, is_new=is_new), None)
+    unmet_ones = list(unmet(plan, is_new=_is_new(record, wanted_hash)))
+    kept = _kept_back(plan, record) if unmet_ones else ()
+    first = next((each for each in unmet_ones if each.name not in kept), None)
     if first is None:
         return None
     plan.at_gate.add(slot)
@@ -56,6 +58,24 @@ def held(
         return SlotCondition("Failed", note, since_ns, stuck=first.is_stuck)
     note, what = first.note, first.what
     return SlotCondition("Waiting", note, since_ns, stuck=first.is_stuck, waits_for=what)
+
+
+def is_waited_for(plan: Plan, record: ProcessRecord, wanted_hash: str) -> bool:
+    """Tell whether a process keeps those from going on for whom its successor has to wait."""
+    kept = _kept_back(plan, record)
+    is_new = _is_new(record, wanted_hash)
+    return bool(kept) and any(each.name in kept for each in unmet(plan, is_new=is_new))
+
+
+def _is_new(record: ProcessRecord | None, wanted_hash: str) -> bool:
+    return record is None or not same_template(record.template_hash, wanted_hash)
+
+
+def _kept_back(plan: Plan, record: ProcessRecord | None) -> set[str]:
+    """Return who may wait until a process has ended: it does not wait for them in turn."""
+    if record is None or not plan.spec.depends_on or not isinstance(record.phase, Running):
+        return set()
+    return kept_back(plan.world, sockets_of(plan.spec), record.id)
 
 
 def unmet(plan: Plan, *, is_new: bool) -> Iterator[Unmet]:

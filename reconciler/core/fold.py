@@ -196,6 +196,7 @@ def _socket(it: Picture, record: SocketRecord) -> None:
     it.sockets[record.name] = record
     for id in record.phase.held_by if isinstance(record.phase, BindRefused) else ():
         it.holders.setdefault(id, set()).add(record.name)
+        it.agenda.touch_slot(id)
     _touch_socket(it, record.name)
 
 

@@ -142,6 +142,9 @@ class Picture:
             self.waiting_since,
             self.wall_offset_ns,
             self.brake.under_way,
+            self.users,
+            self.holders,
+            self.graph,
         )
 
     def new_plan(self, name: str, slots: Slots, now_ns: int, room: int = sys.maxsize) -> Plan:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final, Literal, TypeAlias
 
+from reconciler.core.graph import Graph
 from reconciler.core.slots import SlotCondition, Slots
 from reconciler.model.action import Action, Forget, Remember, Spawn
 from reconciler.model.event import Event
@@ -98,6 +99,11 @@ class World(Struct, frozen=True):
     """What is to be added to monotonic time to get time since the epoch; None: nobody has asked yet."""
     under_way: int = 0
     """How many slots of all watchers are being replaced."""
+    users: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """The watchers of the spec that use a socket."""
+    holders: Mapping[ProcessId, Collection[str]] = field(default_factory=dict)
+    """The sockets that could not be bound, perhaps no longer, because of a process of ours."""
+    graph: Graph = field(default_factory=Graph)
 
 
 class Plan(Part):

@@ -142,6 +142,7 @@ def _chosen(
         for slot, reason in moving.items()
         if mains[slot].memory.stopping_since_ns is not None
         or (waits and keeps_a_socket(plan, mains[slot]))
+        or dependencies.is_waited_for(plan, mains[slot], hashes[slot])
         or (not waits and is_at_once(plan, mains[slot], hashes[slot]))
     }
     if waits:

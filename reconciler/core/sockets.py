@@ -104,6 +104,19 @@ def is_in_the_way(world: World, names: Iterable[str], id: ProcessId) -> bool:
     return any(isinstance(phase, BindRefused) and id in phase.held_by for phase in phases)
 
 
+def kept_back(world: World, names: Iterable[str], id: ProcessId) -> set[str]:
+    """Return the watchers that may wait until this process has ended, which has these sockets: for one that it keeps.
+
+    They use a socket that cannot be bound before, of these or of an earlier spec, or wait for one that does.
+    """
+    kept = {name for name in names if needs_handover(world, name)}
+    kept |= {name for name in world.holders.get(id, ()) if is_in_the_way(world, [name], id)}
+    if not kept:
+        return kept
+    users = {user for name in kept for user in world.users.get(name.partition(".")[0], ())}
+    return users | world.graph.all_dependents(users)
+
+
 def holds_former(world: World, names: Iterable[str], started_at_ns: int) -> bool:
     """Tell whether a process is older than the binding of a socket of its: it holds the one before."""
     phases = [record.phase for name in names if (record := world.sockets.get(name))]

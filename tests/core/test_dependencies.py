@@ -458,6 +458,65 @@ def test_a_socket_that_cannot_be_bound_leaves_the_old_process_serving(
     assert stage.pid("web.1") != pid
 
 
+LISTENS, DUE = watcher(use_sockets=("http",)), watcher(depends_on=on(), numprocesses=2)
+DUE_AND_LISTENS = replace(DUE, use_sockets=("http",))
+
+
+@pytest.mark.parametrize("other", [DUE, DUE_AND_LISTENS, replace(DUE, use_sockets=("other",))])
+@pytest.mark.parametrize("surge", [0, 1])
+def test_who_keeps_an_address_from_what_it_waits_for_gives_way_first(
+    other: WatcherSpec, surge: int
+) -> None:
+    """It has used the socket, still does, or has another one now."""
+
+    def at(port: int, api: WatcherSpec) -> Spec:
+        api = replace(api, rollout=RolloutSpec(max_surge=surge))
+        return spec({"http": listener(port), "other": listener(7000)}, db=LISTENS, web=api)
+
+    stage = Stage().apply(at(8000, DUE_AND_LISTENS)).wait(60)
+    stage.apply(at(9000, other))  # amid the roll of db:
+    stage.apply(at(8000, other)).wait(60)
+    assert [stage.status(name).as_desired for name in ("db", "web")] == [True, True]
+
+
+def test_an_address_that_goes_from_a_dependent_to_its_dependency_is_freed_first() -> None:
+    web = watcher(use_sockets=("web",), depends_on=on())
+    old = {"http": listener(8000), "web": listener(9000)}
+    stage = Stage().apply(spec(old, db=LISTENS, mid=watcher(), web=web)).wait(60)
+    new = {"http": listener(9000), "web": listener(9001)}
+    mid, by_way_of = (
+        watcher(depends_on=on(), env={"V": "2"}),
+        replace(web, depends_on=on(name="mid")),
+    )
+    stage.apply(spec(new, db=LISTENS, mid=mid, web=by_way_of)).wait(60)
+    assert [each.as_desired for each in map(stage.status, ("db", "mid", "web"))] == [True] * 3
+
+
+def test_a_socket_that_is_handed_over_is_let_go_by_all_that_use_it_whoever_waits_for_whom() -> None:
+    stage = Stage().apply(spec({"http": listener()}, db=LISTENS, web=DUE_AND_LISTENS)).wait(60)
+    stage.refused_ports = {8000}  # its own users hold it
+    stage.apply(spec({"http": listener(interface="lo")}, db=LISTENS, web=DUE_AND_LISTENS)).wait(1)
+    assert stage.alive() == []
+    stage.refused_ports = set()
+    assert stage.wait(60).alive() == ["db.1", "web.1", "web.2"]
+
+
+def test_who_is_in_the_way_of_others_waits_for_its_gates_like_anybody() -> None:
+    migrate = job(cmd=("migrate", "1"))
+    web = watcher(use_sockets=("web",), depends_on=on("succeeded", "migrate"))
+    old = {"http": listener(8000), "web": listener(9000)}
+    stage = Stage().apply(spec(old, db=LISTENS, migrate=migrate, web=web))
+    stage.exit("migrate.1", 0).wait(60)
+    new, again = {"http": listener(9000), "web": listener(9001)}, job(cmd=("migrate", "2"))
+    stage.apply(spec(new, db=LISTENS, migrate=again, web=replace(web, env={"V": "2"}))).wait(60)
+    assert (stage.signals(), stage.status("db").note) == (
+        [],
+        "not replaced yet: socket http: address in use",
+    )
+    stage.exit("migrate.1", 0).wait(60)
+    assert [each.as_desired for each in map(stage.status, ("db", "web"))] == [True] * 2
+
+
 # ---- a dependency that is started again -----------------------------------------------------------------
 
 
