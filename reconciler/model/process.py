@@ -513,13 +513,15 @@ class ProcessRecord(Struct, frozen=True):
 
     @property
     def had_to_be_killed(self) -> bool:
-        """Tell whether the SIGKILL that was sent to it ended it; where nobody knows how it ended, that counts.
+        """Tell whether the SIGKILL that was sent to it ended it; where nobody knows how it ended, by the time.
 
         SIGKILL is also sent to one that has ended in time and whose last output still comes.
         """
-        if not self.memory.killed or not isinstance(self.phase, Exited):
+        killed_at_ns = self.memory.killed_at_ns
+        if killed_at_ns is None or not isinstance(self.phase, Exited):
             return False
-        return self.phase.exit.signal == "KILL" or self.phase.exit == Exit()
+        is_unknown = self.phase.exit == Exit()
+        return self.phase.exit.signal == "KILL" or (is_unknown and self.phase.at_ns >= killed_at_ns)
 
 
 def began_ns(phase: Phase) -> int:

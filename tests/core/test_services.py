@@ -642,7 +642,14 @@ def test_shutdown_ends_everything_and_says_whether_it_had_to_kill() -> None:
 
 @pytest.mark.parametrize(
     ("how", "killed"),
-    [({"code": 0}, False), ({"signal": "TERM"}, False), ({"signal": "KILL"}, True), ({}, True)],
+    [
+        ({"code": 0}, False),
+        ({"signal": "TERM"}, False),
+        ({"signal": "KILL"}, True),
+        ({}, True),  # nobody knows how
+        ({"ago": 1}, True),
+        ({"ago": 2}, False),  # before anybody was killed
+    ],
 )
 def test_who_ended_in_time_and_whose_output_came_late_was_not_killed(
     how: dict[str, object], killed: bool

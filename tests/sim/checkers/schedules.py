@@ -198,5 +198,7 @@ class Schedules:
                 chosen = newest is not None and (newest.slots is None or slot in newest.slots)
                 number = 0 if newest is None else newest.number
                 is_due = chosen and (run is None or run.generation < number)
+                # One that was scaled up waits for its first run.
+                is_due |= run is None and spec.autostart and spec.schedule.run_at_start
                 if is_due or (run is not None and run.outcome is None):
                     self.busy_ns[ProcessId(name, slot)] = now
