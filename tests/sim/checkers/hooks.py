@@ -163,11 +163,19 @@ class Hooks:
             passed = death.exit.code == 0 or self._is_lenient(death.process.id.owner)
             if passed and death.process.leads:
                 self.passed_ns[death.process.id] = death.at_ns
-                self.passed_about[death.process.id] = self.begun_about.get(death.process.id, 0)
+                self.passed_about[death.process.id] = self._passed_about(death.process.id)
                 self.passed_begun_ns[death.process.id] = self.begun_ns.get(death.process.id, 0)
             if death.exit.code != 0 and death.process.id.role == "after_start":
                 self.refused_ns[death.process.id.owner] = death.at_ns
         self._seen_deaths = len(self.kernel.deaths)
+
+    def _passed_about(self, id: ProcessId) -> int:
+        """Return what a hook that has passed was asked for: of a job, a generation; one on no disk is made again."""
+        about, spec = self.begun_about.get(id, 0), self.world.disk.spec.watchers.get(id.owner)
+        written = self.world.disk.generations.get(id.owner)
+        if spec is None or not spec.is_job:
+            return about
+        return min(about, 0 if written is None else written.number)
 
     def _is_lenient(self, name: str) -> bool:
         """Tell whether errors of hooks of a watcher of this name may be passed over."""
