@@ -56,6 +56,10 @@ class Agenda:
         """Have a watcher planned, with the slots that were to be looked at anyway."""
         self._dirty.add(name)
 
+    def rest(self, name: str) -> None:
+        """Have a watcher not planned in this step, unless something else touches it."""
+        self._dirty.discard(name)
+
     def put_off(self, names: Iterable[str]) -> None:
         """Have many watchers planned as a whole, some in each step.
 

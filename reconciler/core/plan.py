@@ -133,6 +133,8 @@ class Plan(Part):
     """One more would begin if there were a place."""
     is_unfinished: bool = False
     """There is more to do than one turn allows; the next plan goes on."""
+    foreseen: int = 0
+    """So many of its actions open the way for nothing: what they change is in what it has found."""
     actions: list[Action] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     """What people are told of them."""
@@ -214,6 +216,12 @@ class Plan(Part):
         """Tell whether this turn has done its share; what is left to do has to wait for the next one."""
         self.is_unfinished |= len(self.actions) >= self.room
         return self.is_unfinished
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether another plan would find what this one has, although it acts: all that was done was foreseen."""
+        is_rest = self.is_unfinished or self.answered or self.observed.helpers
+        return not is_rest and 0 < self.foreseen == len(self.actions)
 
     @property
     def why_not_wanted(self) -> str:

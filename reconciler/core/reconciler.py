@@ -108,11 +108,15 @@ class Reconciler(Picture):
         plan = self.new_plan(name, slots, now_ns, ACTIONS_PER_STEP - len(self.actions))
         self._judge(plan)
         plan_watcher(plan, self.base_hash(name))
+        is_final = plan.is_final
+        if is_final:  # what is touched by its actions it has found as they leave it
+            self._act(plan)
+            self.agenda.rest(name)
         self.agenda.follow(name, plan)
         self.note_standing(plan)
         self.note_waiting(plan)
-        for action in plan.actions:
-            act(self, action, now_ns)
+        if not is_final:
+            self._act(plan)
         self.events += plan.events
         self.shutdown.note(plan.ended)
         self.answer(name, plan.answered)
@@ -120,10 +124,14 @@ class Reconciler(Picture):
             self.agenda.plan_again(other)
         if plan.is_unfinished:
             self.agenda.go_on_later((name,))
-        elif plan.actions:
+        elif plan.actions and not is_final:
             self.agenda.plan_again(name)
         elif name in self.retired and not self.observed(name).records:
             self.forget_watcher(name)
+
+    def _act(self, plan: Plan) -> None:
+        for action in plan.actions:
+            act(self, action, plan.now_ns)
 
     def _is_known(self, name: str) -> bool:
         """Tell whether a spec says how to treat a watcher.

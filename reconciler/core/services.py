@@ -226,7 +226,10 @@ def _stop_whole(plan: Plan, reason: str) -> None:
             stopping.reap(plan, record, reason)
         elif may_begin or record.memory.stopping_since_ns is not None:
             # Who is being stopped already, for a roll or to scale down, is killed in time whatever the others wait for.
-            stopping.stop(plan, record, reason)
+            so_far = len(plan.actions)
+            record = mains[slot] = stopping.stop(plan, record, reason)
+            if stopping.is_asked(plan, record):
+                plan.foreseen += len(plan.actions) - so_far
         if not stopping.is_reaped(plan, record):
             plan.awaited.add(slot)
         if slot not in plan.conditions:
@@ -239,6 +242,10 @@ def _stop_whole(plan: Plan, reason: str) -> None:
         if drive(plan, "after_stop", 0, start, details).state == "pending":
             return
     plan.forget_all()
+    gone = plan.slots.among(plan.slots.forgotten)  # the next plan looks at the others
+    for slot in gone:
+        plan.conditions.pop(slot, None)
+    plan.foreseen += len(gone)
 
 
 def _may_stop_whole(plan: Plan, start: int, details: Mapping[str, object]) -> bool:

@@ -27,17 +27,16 @@ from reconciler.model.value import replace
 KILL_AGAIN_NS: Final = 5 * SECOND_NS
 
 
-def stop(plan: Plan, record: ProcessRecord, reason: str) -> None:
-    """Take the next step towards the end of a live process."""
+def stop(plan: Plan, record: ProcessRecord, reason: str) -> ProcessRecord:
+    """Take the next step towards the end of a live process; return its record with what is remembered by that."""
     assert not isinstance(record.phase, Exited)
     keep_veto(plan, record)
     if isinstance(record.phase, Requested):
-        return  # no incarnation yet: the keeper's answer brings us back
+        return record  # no incarnation yet: the keeper's answer brings us back
     record = _begin(plan, record, reason)
     deadline = deadline_ns(plan, record)
     if plan.now_ns >= deadline or plan.world.stop_now:
-        _kill(plan, record)
-        return
+        return _kill(plan, record)
     plan.wake(deadline)
     if not record.memory.asked:
         record = _ask(plan, record)
@@ -46,6 +45,13 @@ def stop(plan: Plan, record: ProcessRecord, reason: str) -> None:
     if record.memory.asked and plan.spec.hooks.after_signal is not None:
         details = _details(plan, record)
         drive(plan, "after_signal", record.id.slot, record.memory.stopping_since_ns or 0, details)
+    return record
+
+
+def is_asked(plan: Plan, record: ProcessRecord) -> bool:
+    """Tell whether nothing more is to be done for a process that is being stopped until its end, or its deadline."""
+    by_signal = plan.spec.stop.cmd is None and plan.spec.hooks.after_signal is None
+    return by_signal and record.memory.asked and not record.memory.killed
 
 
 def _begin(plan: Plan, record: ProcessRecord, reason: str) -> ProcessRecord:
@@ -198,14 +204,14 @@ def keep_veto(plan: Plan, record: ProcessRecord) -> None:
         keep(plan, "after_spawn", record.id.slot, record.incarnation)
 
 
-def _kill(plan: Plan, record: ProcessRecord) -> None:
+def _kill(plan: Plan, record: ProcessRecord) -> ProcessRecord:
     """Send KILL, and again after a while: a fork may have raced with it."""
     last = record.memory.killed_at_ns
     if last is not None and not plan.is_due(last + KILL_AGAIN_NS):
-        return
+        return record
     plan.wake(plan.now_ns + KILL_AGAIN_NS)
     plan.act(Signal(record.id, record.incarnation, "KILL", plan.spec.stop.scope))
-    _remember(plan, record, replace(record.memory, killed_at_ns=plan.now_ns))
+    return _remember(plan, record, replace(record.memory, killed_at_ns=plan.now_ns))
 
 
 def _remember(plan: Plan, record: ProcessRecord, memory: Memory) -> ProcessRecord:

@@ -430,9 +430,9 @@ def test_an_exit_costs_the_same_while_everything_stops() -> None:
     assert much <= few + PER_DOUBLING * log2(MANY / FEW)
 
 
-def test_an_edit_plans_the_watcher_that_was_edited_and_no_other(
-    stages: dict[int, Stage], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def planned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that grows by the name of each watcher that is planned."""
     planned: list[str] = []
     plan_watcher = watchers.plan_watcher
 
@@ -441,6 +441,33 @@ def test_an_edit_plans_the_watcher_that_was_edited_and_no_other(
         return plan_watcher(plan, base)
 
     monkeypatch.setattr("reconciler.core.reconciler.plan_watcher", noted)
+    return planned
+
+
+@pytest.mark.parametrize("how", ["a stop", "a shutdown", "a removal"])
+def test_who_is_stopped_is_planned_once_to_be_asked_and_once_at_its_end(
+    planned: list[str], how: str
+) -> None:
+    stage = Stage().apply(many(100)).wait(60)
+    stage.drains = frozenset(f"w{n}.1" for n in range(100))
+    planned.clear()
+    if how == "a removal":
+        stage.apply(spec())
+    elif how == "a shutdown":
+        stage.tell(ShutdownAsked(now=False))
+    else:
+        stage.tell(*(IntentChanged(f"w{n}", Intent(hold="stopped")) for n in range(100)))
+    assert len(stage.signals()) == len(planned) == 100
+    planned.clear()
+    for name in sorted(stage.drains):
+        stage.exit(name, None, signal="TERM")
+    assert len(planned) == 100
+    assert not stage.alive()
+
+
+def test_an_edit_plans_the_watcher_that_was_edited_and_no_other(
+    stages: dict[int, Stage], planned: list[str]
+) -> None:
     stage = stages[MANY].wait(60)  # what died before is steady again
     planned.clear()
     an_edit_that_changes_nothing_of_others(stage)

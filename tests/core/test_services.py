@@ -323,6 +323,34 @@ def test_a_stopped_watcher_rests_through_edits_and_new_controllers() -> None:
     assert stage.alive() == ["web.1"]
 
 
+@pytest.mark.parametrize("stubborn", [(), ("w.2",), ("w.1", "w.3")])
+@pytest.mark.parametrize(
+    "fields", [{}, {"stop": StopSpec(cmd=("end",))}, {"hooks": HooksSpec(after_signal=HOOK)}]
+)
+def test_what_is_known_of_a_watcher_that_is_stopped_is_what_another_plan_finds(
+    fields: dict[str, object], stubborn: tuple[str, ...]
+) -> None:
+    stage = Stage().apply(spec(w=watcher(numprocesses=3, **fields))).wait(60)
+    stage.drains = frozenset(f"w.{slot}" for slot in (1, 2, 3))
+
+    def is_the_same_again() -> None:
+        known = stage.status("w")
+        stage.reconciler.agenda.touch("w")
+        stage.tell()
+        assert not stage.last.actions
+        assert stage.status("w") == known
+
+    stage.tell(IntentChanged("w", Intent(hold="stopped")))
+    is_the_same_again()
+    for name in sorted(stage.drains.difference(stubborn)):
+        stage.exit(name, None, signal="TERM")
+        is_the_same_again()
+    stage.drains = frozenset()
+    stage.wait(600)
+    is_the_same_again()
+    assert (len(stage.alive()), stage.status("w").state) == (0, "Held")
+
+
 def test_autostart_false_waits_for_a_start() -> None:
     stage = Stage().apply(spec(web=watcher(autostart=False))).wait(5)
     assert stage.alive() == []
