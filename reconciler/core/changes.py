@@ -185,7 +185,9 @@ def _effect(it: _Edit) -> tuple[How, str, tuple[int, ...]]:
     if not it.replaced or not want:
         return ("scale", scaled, ()) if runs != want else it.kept()
     slots = tuple(slot for slot in live if slot <= want)
-    how = desired.pace(it.after, want) if len(slots) > 1 else "now"
+    # Where nothing runs it is about what would: two revisions are compared.
+    count = len(slots) if live else min(runs, want)
+    how = desired.pace(it.after, want) if count > 1 else "now"
     more = f"; {scaled}" if runs != want else ""
     return "replace", f"replaced {how}: {it.reason} changed{more}", slots
 

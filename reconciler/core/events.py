@@ -263,10 +263,15 @@ def log_trouble(log: LogChanged) -> str:
     return f"{log.path}: {log.trouble}; output continues in the open file"
 
 
-def of_limit(found: LimitExceeded, over: str) -> Event:
-    """Return the event of a process that is over a limit, in words `over`."""
+def of_limit(found: LimitExceeded, over: str, record: ProcessRecord, *, is_beyond: bool) -> Event:
+    """Return the event of a process that is over a limit, in words `over`; its slot may be one beyond those wanted."""
     details = {"limit": found.limit, "used": found.used, "samples": found.samples}
-    return _of(found.id, "process.over_limit", f"{found.id} is {over}; it is replaced", details)
+    what = "it is replaced"
+    if record.memory.stopping_since_ns is not None:
+        what = "it is being stopped already"
+    elif is_beyond:
+        what = "it goes as soon as it need not serve in place of another"
+    return _of(found.id, "process.over_limit", f"{found.id} is {over}; {what}", details)
 
 
 def of_fault(fault: FaultCaught) -> Event:

@@ -6,6 +6,7 @@ from typing import Final, assert_never
 
 from reconciler.core import (
     demand,
+    desired,
     events,
     generations,
     limits,
@@ -265,7 +266,8 @@ def _limit(it: Picture, found: LimitExceeded) -> None:
         is_news = before is None or before.incarnation != found.incarnation
         spec = it.spec.watchers.get(id.owner)
         if is_news and spec is not None and (over := limits.over(spec, exceeded, record)):
-            it.events.append(events.of_limit(found, over))
+            is_beyond = id.slot > desired.wanted(spec, it.observed(id.owner).intent)
+            it.events.append(events.of_limit(found, over, record, is_beyond=is_beyond))
     it.agenda.touch_slot(id)
 
 

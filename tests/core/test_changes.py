@@ -299,3 +299,12 @@ def test_a_difference_of_revisions_fires_only_what_an_edit_fires() -> None:
         ("b", "none", ()),
         ("c", "fire", (2,)),
     ]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_difference_of_revisions_says_the_same_of_a_service_as_its_plan(count: int) -> None:
+    old, new = (spec(web=watcher(numprocesses=count, cmd=(cmd,))) for cmd in ("old", "new"))
+    stage = Stage().apply(old).wait(10)
+    (planned,) = changes(old, new, stage.reconciler.observed, FACTS)
+    (found,) = changes(old, new, come_about(old, FACTS), FACTS)
+    assert (found.how, found.message) == (planned.how, planned.message)

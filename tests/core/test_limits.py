@@ -6,7 +6,7 @@ from reconciler.core.intents import stopped
 from reconciler.model.action import Adjust
 from reconciler.model.intent import Intent, RequestedBy
 from reconciler.model.observation import IntentChanged, LimitExceeded, RecordChanged
-from reconciler.model.spec import GroupLimitsSpec, HooksSpec, LimitsSpec, WatcherSpec
+from reconciler.model.spec import GroupLimitsSpec, HooksSpec, LimitsSpec, RolloutSpec, WatcherSpec
 from reconciler.model.value import replace
 from tests.core.stage import HOOK, Stage, process, spec, watcher
 
@@ -82,6 +82,20 @@ def test_a_new_controller_hears_of_it_again_and_goes_on() -> None:
     assert stage.signals() == [(100.0, "web.1", "TERM")]
     sees(stage, "web.2")
     assert stage.signals()[1:] == [(110.0, "web.2", "TERM")]
+
+
+def test_one_that_is_not_replaced_since_it_goes_says_so() -> None:
+    roll = {"numprocesses": 1, "rollout": RolloutSpec(max_surge=1)}
+    stage = Stage().apply(spec(web=limited(**roll))).wait(100)
+    stage.drains = frozenset({"web.1", "web.2"})
+    stage.apply(spec(web=limited(cmd=("new",), **roll))).wait(1.5)
+    assert stage.alive() == ["web.1", "web.2"]
+    sees(sees(stage, "web.1"), "web.2")
+    told = [each.message for each in stage.events if each.type == "process.over_limit"]
+    assert told == [
+        f"web.1 is {OVER}; it is being stopped already",
+        f"web.2 is {OVER}; it goes as soon as it need not serve in place of another",
+    ]
 
 
 def test_processor_time_is_told_as_a_share_of_one_processor() -> None:
