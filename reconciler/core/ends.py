@@ -14,12 +14,31 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from reconciler.core import desired, generations
 from reconciler.core.backoff import ended_by_operator
 from reconciler.core.plan import WHOLE, Ended, Plan
 from reconciler.core.slots import SlotCondition
 from reconciler.model.job import Run
+from reconciler.model.observed import Facts, WatcherObserved
 from reconciler.model.process import Exit, Exited, ProcessRecord
 from reconciler.model.spec import WatcherSpec
+
+
+def why_not_to_come(
+    name: str, spec: WatcherSpec | None, observed: WatcherObserved, base_hash: str, facts: Facts
+) -> str:
+    """Return why the end of a watcher does not come by itself: nothing of it runs, or is about to; empty: it may."""
+    if observed.live or observed.open_runs or observed.writing:
+        return ""
+    if spec is None:
+        return "it stands in no spec any more"
+    if not spec.is_job:
+        return desired.why_idle(name, spec, observed.intent)
+    if spec.schedule is not None or generations.due_slots(name, spec, observed, base_hash, facts):
+        return desired.why_idle(name, spec, observed.intent)
+    why = generations.why_not_fired(name, spec, observed, base_hash)
+    return why if "`reconcile" in why else f"{why}; `reconcile rerun {name}` runs it"
+
 
 ENDING: Final = SlotCondition("Stopping", "it has ended, and with it everything")
 

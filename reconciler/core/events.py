@@ -72,6 +72,12 @@ def of_end(ended: Ended) -> Event:
     return _of(ended.id, "manager.stopping", message, details)
 
 
+def of_no_end(name: str, why: str) -> Event:
+    """Return the event of a watcher whose end is to be the end of everything, and does not come: `why`."""
+    waits = f"{name} does not run, so its end, which --exit-with waits for, does not come"
+    return Event("manager.endless", f"{waits}: {why}", name)
+
+
 def _of(
     id: ProcessId, kind: str, message: str, details: Mapping[str, object], at_ns: int | None = None
 ) -> Event:

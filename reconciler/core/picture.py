@@ -60,6 +60,8 @@ class Picture:
         self.last_incarnation: dict[ProcessId, int] = {}
         self.wanting: dict[ProcessId, LaunchError] = {}
         """What was short when a process could not be started last."""
+        self.endless: dict[str, str] = {}
+        """Why those do not end with which everything is to end, as far as that was told; empty: they may."""
         self.proof = Proof()
         self.shutdown = Shutdown()
         self.agenda = Agenda(self._start_order)

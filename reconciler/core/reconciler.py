@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from reconciler.core import events, status
+from reconciler.core import ends, events, status
 from reconciler.core.assume import act
 from reconciler.core.done import Done, Outcome
 from reconciler.core.fold import fold
@@ -68,6 +68,7 @@ class Reconciler(Picture):
             self._plan(now_ns)
             self._confirm(now_ns)
             self._end_with_one(now_ns)
+            self._tell_what_does_not_end()
             touched, orphans = self.agenda.touched, self.orphans
             self.actions += self.shutdown.go_on(self.known, touched, orphans, now_ns)
         is_busy = self.knows_keeper and self.agenda.has_backlog
@@ -173,6 +174,18 @@ class Reconciler(Picture):
         if ended is not None and self.shutdown.asked is None and not self.agenda.has_backlog:
             self.events.append(events.of_end(ended))
             fold(self, ShutdownAsked(code=ended.code), now_ns)
+
+    def _tell_what_does_not_end(self) -> None:
+        """Tell of those with which everything is to end (`--exit-with`) that nothing of them runs, or is about to."""
+        if not self.is_in_force or self.shutdown.asked is not None or self.agenda.has_backlog:
+            return
+        for name in self.facts.exit_with:
+            spec, observed = self.spec.watchers.get(name), self.observed(name)
+            hash = self.base_hash(name)
+            why = ends.why_not_to_come(name, spec, observed, hash, self.facts)
+            if why and self.endless.get(name) != why:
+                self.events.append(events.of_no_end(name, why))
+            self.endless[name] = why
 
     def _plan_sockets(self, now_ns: int) -> None:
         names, world = self.agenda.take_sockets(), self.world(now_ns)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from reconciler.core.intents import restarted, scaled, stopped
 from reconciler.core.reconciler import Reconciler
-from reconciler.model.intent import NO_INTENT, NOBODY
+from reconciler.model.intent import NO_INTENT, NOBODY, RequestedBy
 from reconciler.model.job import Job
 from reconciler.model.observation import (
     IntentChanged,
@@ -16,10 +18,13 @@ from reconciler.model.observation import (
     SignalAsked,
 )
 from reconciler.model.process import Exit, LaunchError
-from reconciler.model.spec import HooksSpec, MaxRestartsSpec, WatcherSpec
+from reconciler.model.spec import DependencySpec, HooksSpec, MaxRestartsSpec, WatcherSpec
 from reconciler.model.units import SECOND_NS
 from reconciler.model.value import replace
 from tests.core.stage import FACTS, HOOK, Stage, job, process, spec, watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ON_EXIT, ON_FAILURE = {"on_exit": "shutdown"}, {"on_failure": "shutdown"}
 TWICE = MaxRestartsSpec(count=2, window=60 * SECOND_NS)
@@ -74,6 +79,75 @@ def test_a_watcher_that_was_named_at_the_start_ends_all_like_one_that_says_so() 
         assert end(stage) == code
         told = next(each.message for each in stage.events if each.type == "manager.stopping")
         assert "and --exit-with names it: everything is stopped" in told
+
+
+ALICE = RequestedBy("alice")
+
+
+def endless(*observations: Observation, **fields: WatcherSpec) -> Stage:
+    """Return a stage whose manager is to end with `app`."""
+    stage = Stage()
+    stage.facts = replace(FACTS, exit_with=("app",))
+    stage.reconciler = Reconciler(stage.facts)
+    return stage.tell(*observations).apply(spec(web=watcher(), **fields)).wait(5)
+
+
+def why_endless(stage: Stage) -> list[str]:
+    told = [each for each in stage.events if each.type == "manager.endless"]
+    assert {each.watcher for each in told} <= {"app"}
+    return [each.message for each in told]
+
+
+NO_END = "app does not run, so its end, which --exit-with waits for, does not come: "
+START = "it is stopped by alice; `reconcile start app` starts it"
+
+
+@pytest.mark.parametrize(
+    ("app", "known", "why"),
+    [
+        (watcher(), IntentChanged("app", stopped(NO_INTENT, ALICE)), START),
+        (job(), IntentChanged("app", stopped(NO_INTENT, ALICE)), START),
+        (
+            watcher(),
+            IntentChanged("app", scaled(NO_INTENT, ALICE, 0)),
+            "it is scaled to 0; `reconcile scale app=N` starts N, app=spec as many as in the spec",
+        ),
+        (
+            job(),
+            JobChanged("app", Job(known=False)),
+            "its run history was damaged; `reconcile rerun app` runs it",
+        ),
+    ],
+)
+def test_what_is_to_end_all_and_does_not_run_is_told_once(
+    app: WatcherSpec, known: Observation, why: str
+) -> None:
+    stage = endless(known, app=app).wait(60)
+    assert (stage.quit, why_endless(stage)) == (None, [NO_END + why])
+
+
+def test_what_is_to_end_all_is_told_to_be_gone_once_an_edit_or_an_operator_has_taken_it_away() -> (
+    None
+):
+    stage = endless(app=job()).wait(60)
+    assert why_endless(stage) == []
+    stage.tell(IntentChanged("app", stopped(NO_INTENT, ALICE))).wait(60)
+    assert why_endless(stage) == [NO_END + START]
+    stage.tell(IntentChanged("app", NO_INTENT)).wait(60)
+    again = "generation 1 has run; `reconcile rerun app` runs it"
+    assert why_endless(stage)[1:] == [NO_END + again]
+    stage.apply(spec(web=watcher())).wait(60)
+    assert why_endless(stage)[2:] == [f"{NO_END}it stands in no spec any more"]
+    stage.tell(ShutdownAsked())
+    assert len(why_endless(stage)) == 3
+
+
+@pytest.mark.parametrize("build", [watcher, job])
+def test_what_is_to_end_all_and_waits_is_no_reason_to_say_that_its_end_does_not_come(
+    build: Callable[..., WatcherSpec],
+) -> None:
+    app = build(depends_on={"db": DependencySpec("ready")})
+    assert why_endless(endless(db=watcher(autostart=False), app=app)) == []
 
 
 def under_next_manager(former: Stage, *, adopts: bool) -> Stage:

@@ -130,6 +130,8 @@ class Language:
             return
         if self.facts.has_hook(id.owner, "after_spawn", "after_start"):
             return
+        if id.slot > min(self.facts.wants(id.owner)):
+            return  # one beyond those wanted serves in place of another, each time anew
         if spec.restart == "on-failure":
             well = last.exit.code in spec.success_exit_codes
             assert not well, f"{id} is started again after {last.exit}"
