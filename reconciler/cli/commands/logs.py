@@ -11,6 +11,7 @@ from reconciler.cli.errors import DONE
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
 from reconciler.cli.views.logs import in_order, log_name, show_log, show_logs, split_lines
+from reconciler.cli.views.phrases import clock
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ def logs_command(
         show_logs(terminal.stdout(), shown, prefix=not no_prefix)
     if not follow:
         _show_what_is_missing(shown, chosen=lines is not None)
+        if since_ns is not None and not any(each.data or each.error for each in shown):
+            terminal.stderr().write(f"nothing was written since {clock(since_ns)}\n")
     return DONE
 
 

@@ -54,3 +54,19 @@ def test_logs_of_several_slots_are_in_the_order_of_their_times(
     assert b"all.log | " in shown.out
     assert b"older lines" not in shown.err
     assert main(["logs", "-f", "--since", "1h"]) == 64
+
+
+def test_that_nothing_was_written_since_then_is_told_beside_the_output(
+    manager: Manager, capfd: pytest.CaptureFixture[str]
+) -> None:
+    silent = {"watcher": "web", "slot": 1, "stream": "stdout", "data": b""}
+    manager.answers["logs"] = {"entries": [silent]}
+    for output in ("text", "json"):
+        assert main(["logs", "--since", "2026-01-02T03:04", "-o", output]) == 0
+        assert capfd.readouterr() == ("", "nothing was written since 2026-01-02 03:04:00.000\n")
+    manager.answers["logs"] = {"entries": [], "empty": ["web has not written anything yet"]}
+    assert main(["logs", "--since", "1h"]) == 0
+    assert capfd.readouterr() == ("", "web has not written anything yet\n")
+    manager.answers["logs"] = {"entries": [silent]}
+    assert main(["logs"]) == 0
+    assert capfd.readouterr() == ("", "")
