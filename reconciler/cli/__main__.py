@@ -18,6 +18,10 @@ WITH_VALUE = ("--name", "--runtime-dir", "--state-dir")
 """Options of the root that take the next argument, as units and scripts put them before the command."""
 
 
+COMMON = "reconciler.model.spec"
+"""What all need that such a command consists of, in their memory once: it is imported before they part."""
+
+
 def command_of(arguments: list[str]) -> str:
     """Return the command of a command line, without reading its options; empty when there is none."""
     waiting = iter(arguments)
@@ -46,9 +50,11 @@ def main() -> int:
             return 0
         if command_of(sys.argv[1:]) in READING and not {"-h", "--help"} & {*sys.argv}:
             import contextlib
+            from importlib import import_module
 
             from reconciler.cli.connection import ahead, reader
 
+            import_module(COMMON)
             if not {"-d", "--detach"} & {*sys.argv}:
                 ahead.begin()
             with contextlib.suppress(OSError):  # whoever asks it begins it again, and tells

@@ -35,7 +35,7 @@ EXIT_STATE: Final = 78
 """EX_CONFIG of sysexits.h: starting again will not help until somebody acts."""
 
 
-def main(arguments: list[str]) -> int:
+def main(argv: list[str]) -> int:
     """Run a controller until its keeper is gone; return its exit code."""
     # The keeper gets the terminal's signals and tells what they mean.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
     # After each call to the system the loop waits for a thread that computes, for 5 ms by default.
     sys.setswitchinterval(SWITCH_S)
     try:
-        text, *options = arguments
+        _, text, *options = argv
         last_good = takes_last_good(options)
         config: Config = from_plain(Config, json.loads(text))
         link = _inherited("RECONCILE_LINK_FD")
@@ -90,6 +90,6 @@ def _inherited(name: str) -> socket.socket:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
+    code = main(sys.argv)
     sys.stderr.flush()
     os._exit(code)  # the thread that watches files is in compiled code, and nobody waits for it

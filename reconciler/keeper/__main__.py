@@ -9,6 +9,7 @@ gc.disable()  # what is imported and set up stays for ever: looking it through a
 import contextlib
 import os
 import sys
+from typing import Final
 
 from reconciler.keeper.keeper import Keeper
 from reconciler.keeper.linux.kernel import LinuxKernel
@@ -17,7 +18,11 @@ from reconciler.keeper.startup.instance import legacy, stand_on_own_descriptors
 from reconciler.keeper.startup.orders import awaited
 from reconciler.keeper.succession.notes import KEEPER
 from reconciler.model.observation import KeeperIntroduced
+from reconciler.spawn.image import Image
 from reconciler.wire.journal import FORMAT
+
+CONTROLLER: Final = "reconciler.controller"
+"""What is forked where it is what we are to start, see `spawn.image`."""
 
 
 def main(argv: list[str]) -> int:
@@ -26,7 +31,12 @@ def main(argv: list[str]) -> int:
         return _reads(int(argv[2]))
     try:
         stand_on_own_descriptors()
-        text = awaited(argv[2]) if argv[1:2] == ["--await"] else argv[1]
+        controller = Image(CONTROLLER)
+        if argv[1:2] == ["--await"]:
+            controller.begin()
+            text = awaited(argv[2])
+        else:
+            text = argv[1]
         config = KeeperConfig.from_json(text)
     except OSError as error:
         return _refuse(f"cannot start a keeper: {_cause(error)}")
@@ -36,7 +46,7 @@ def main(argv: list[str]) -> int:
     try:
         config = with_numbers(config)
         left = legacy(config)
-        kernel = LinuxKernel(config, left)
+        kernel = LinuxKernel(config, left, controller)
     except Refused as refused:
         return _refuse(f"cannot start {config.name}: {refused}")
     except OSError as error:

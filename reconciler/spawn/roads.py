@@ -270,7 +270,7 @@ def _become(order: Order, place: Place, report: int) -> NoReturn:
         try:
             report = fcntl.fcntl(report, fcntl.F_DUPFD_CLOEXEC, len(order.fds))
             # Accounts are looked up here: one that asks the network makes nobody wait but its own process.
-            error = _run(prepare(order, place), place, _prepare_child)
+            error = _run(prepare(order, place), place, prepare_child)
         except LaunchFailed as refused:
             error = refused.error
         except Exception as fault:
@@ -307,9 +307,11 @@ def _run(
     raise AssertionError  # an exec that returns has raised
 
 
-def _prepare_child(prepared: Prepared, place: Place) -> None:
+def prepare_child(prepared: Prepared, place: Place) -> None:
+    """Become what a child is before its program begins: its own session, descriptors, user, limits, folder, signals."""
     launch, user = prepared.launch, prepared.user
-    os.setsid()
+    if os.getsid(0) != os.getpid():
+        os.setsid()
     _take_descriptors(prepared.fds)
     if "LISTEN_FDS" in prepared.env:
         prepared.env["LISTEN_PID"] = str(os.getpid())

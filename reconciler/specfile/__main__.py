@@ -21,11 +21,11 @@ from reconciler.model.value import to_plain
 from reconciler.specfile.answering import answer_to, limit
 
 
-def main() -> None:
-    """Answer one request."""
+def main(argv: list[str]) -> int:
+    """Answer one request; return the exit code."""
     question = sys.stdin.buffer.read()
     if not question:
-        return  # whoever began this has found that there is nothing to read
+        return 0  # whoever began this has found that there is nothing to read
     request = json.loads(question)
     limit()
     paths, environ = request["paths"], request["environ"]
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv))

@@ -16,5 +16,7 @@
 | `notify` | sd_notify(3) to whoever started the manager |
 | `descriptors` | descriptors that children inherit beside those that they were given |
 | `reexec` | becoming another program with all that is open |
+| `in_place` | a Python program that begins in a process that is there already |
+| `naming` | what others see of a process that was forked and executed nothing |
 | `shortages` | which errors say only that something is short just now |
 """

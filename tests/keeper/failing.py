@@ -63,7 +63,7 @@ CALLS: Final = {
         "set_inheritable", "set_blocking", "getxattr", "pwrite",
     ),
     "fcntl": ("fcntl", "ioctl"),
-    "socket": ("socketpair",),
+    "socket": ("socketpair", "recv_fds", "send_fds"),
     "select": ("poll",),
 }  # fmt: skip
 """What may fail for want of something, by the module that it is called in."""
@@ -87,18 +87,19 @@ SURE: Final = {
         "ctypes.c_size_t",
     ),
     "what is open, and no more than looked at": (
-        "os.close", "os.fstat", "os.lseek", "os.pread", "os.read", "os.get_blocking",
+        "os.close", "os.closerange", "os.fstat", "os.lseek", "os.pread", "os.read", "os.get_blocking",
     ),
     "an answer by itself: that there is nobody, or not allowed": (
         "os.kill", "os.killpg", "os.wait4", "os.waitpid", "os.access", "signal.pidfd_send_signal", "fcntl.flock",
         "pwd.getpwnam", "pwd.getpwuid", "grp.getgrnam", "socket.if_indextoname", "socket.if_nametoindex",
     ),
     "only wrong arguments make it fail": (
-        "socket.CMSG_SPACE",
+        "socket.CMSG_SPACE", "ctypes.memmove",
         "socket.htons", "socket.inet_pton", "ctypes.Structure", "ctypes.c_uint64", "ctypes.byref", "ctypes.sizeof",
         "signal.signal", "signal.pthread_sigmask", "signal.set_wakeup_fd", "resource.setrlimit",
     ),
     "the end": ("os._exit",),
+    "what a process does first that was forked: it fails as any program fails": ("signal.default_int_handler",),
     "by the controller only, which reads logs that are packed": ("os.fdopen", "gzip.GzipFile"),
     "by a fork that is made to fail by name; this one needs the C library's own lock": ("ctypes.PyDLL",),
 }  # fmt: skip

@@ -61,7 +61,7 @@ CASES: Final = [
 PURE: Final = {
     "__future__", "bisect", "collections", "contextlib", "dataclasses", "datetime", "errno", "functools", "gc", "heapq",
     "ipaddress", "itertools", "json", "math", "re", "stat", "struct", "sys", "termios", "traceback", "types", "typing",
-    "zlib", "msgspec", "reconciler",
+    "importlib", "marshal", "zlib", "msgspec", "reconciler",
 }  # fmt: skip
 """What the keeper imports that asks nothing of the system."""
 

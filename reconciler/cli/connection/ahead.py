@@ -14,6 +14,8 @@ import signal
 import sys
 from typing import Final, NamedTuple
 
+from reconciler.system import in_place
+
 KEEPER: Final = (sys.executable, "-I", "-m", "reconciler.keeper")
 """The program of all keepers; what follows is its configuration, or `--await` and where it comes from."""
 
@@ -46,24 +48,32 @@ def begin() -> None:
         return
     heard, orders, memory = held
     if command:
-        _become(heard, memory, command)
+        os.close(orders)
+        argv = (*KEEPER, "--await", f"{command},{heard}")
+        in_place.live(lambda: _be(argv, (heard, memory), command))  # never two that go on
     os.close(heard)
     waiting = Ahead(keeper, orders, memory)
 
 
-def _become(heard: int, memory: int, command: int) -> None:
-    code = 127
+def _be(argv: tuple[str, ...], fds: tuple[int, ...], command: int) -> int:
+    """Be the keeper that waits, and return its exit code."""
+    # Ctrl-C in a terminal is meant for the command as long as there is nothing to keep.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if in_place.isolate():
+        return in_place.begin(argv)
+    return _execute(argv, fds, command)
+
+
+def _execute(argv: tuple[str, ...], fds: tuple[int, ...], command: int) -> int:
+    """Execute the keeper; where that cannot be, return how the command ends, which comes to the same and says so."""
     try:
-        # Ctrl-C in a terminal is meant for the command as long as there is nothing to keep.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for fd in (heard, memory):
+        for fd in fds:
             os.set_inheritable(fd, True)
-        os.execv(KEEPER[0], [*KEEPER, "--await", f"{command},{heard}"])
-    except OSError:  # the command comes to the same, and says so
-        os.close(heard)
+        os.execv(argv[0], argv)
+    except OSError:
+        os.close(fds[0])
         code = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
-    finally:
-        os._exit(code if code >= 0 else 128 - code)  # never two that go on with the command
+    return code if code >= 0 else 128 - code
 
 
 def order(configuration: str, *, stays: bool) -> bool:

@@ -7,24 +7,72 @@ command line does: begun as the very first thing, it comes up at the same time.
 
 from __future__ import annotations
 
-import subprocess
+import fcntl
+import os
+import select
+import signal
 import sys
-from typing import Final
+import time
+from typing import Final, NamedTuple
+
+from reconciler.system import in_place
 
 TIMEOUT_S: Final = 60.0
+ARGV: Final = (sys.executable, "-I", "-m", "reconciler.specfile")
 
 
-_begun: list[subprocess.Popen[bytes]] = []
+class Done(NamedTuple):
+    """How a reader ended, as `os.waitstatus_to_exitcode` tells it, and what it said."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+class _Reader(NamedTuple):
+    pid: int
+    question: int
+    streams: tuple[int, int]
+    """What it writes: its answer, and what it complains of."""
+
+
+_begun: list[_Reader] = []
 
 
 def begin() -> None:
     """Start a reader for the request that is to come. Without one it ends when this process does."""
-    argv = [sys.executable, "-I", "-m", "reconciler.specfile"]
-    pipe = subprocess.PIPE
-    _begun.append(subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=pipe))
+    pipes = [_pipe() for _ in range(3)]
+    (question_end, question), *outputs = pipes
+    theirs = (question_end, *(end for _, end in outputs))
+    if in_place.isolate():
+        pid = os.fork()
+        if pid == 0:
+            in_place.live(lambda: _be(theirs))
+    else:
+        moves = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(theirs)]
+        pid = os.posix_spawn(ARGV[0], ARGV, os.environ, file_actions=moves)
+    for fd in theirs:
+        os.close(fd)
+    _begun.append(_Reader(pid, question, (outputs[0][0], outputs[1][0])))
 
 
-def ask(request: bytes) -> subprocess.CompletedProcess[bytes] | None:
+def _pipe() -> tuple[int, int]:
+    """Return the ends of a pipe; not at the numbers where the reader has its streams, which may be closed here."""
+    ends = os.pipe()
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in ends]
+    for fd in ends:
+        os.close(fd)
+    return moved[0], moved[1]
+
+
+def _be(fds: tuple[int, ...]) -> int:
+    for target, fd in enumerate(fds):
+        os.dup2(fd, target)
+    os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+    return in_place.begin(ARGV)
+
+
+def ask(request: bytes) -> Done | None:
     """Ask the reader that was begun, or else a new one.
 
     Returns how it ended and what it said, None when it took too long.
@@ -32,10 +80,42 @@ def ask(request: bytes) -> subprocess.CompletedProcess[bytes] | None:
     if not _begun:
         begin()
     reader = _begun.pop()
-    try:
-        answer, complaint = reader.communicate(request, TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        reader.kill()
-        reader.communicate()
-        return None
-    return subprocess.CompletedProcess(reader.args, reader.returncode, answer, complaint)
+    said = _talk(reader, request)
+    if said is None:
+        os.kill(reader.pid, signal.SIGKILL)
+    _, status = os.waitpid(reader.pid, 0)
+    return said and Done(os.waitstatus_to_exitcode(status), *said)
+
+
+def _talk(reader: _Reader, request: bytes) -> tuple[bytes, bytes] | None:
+    """Ask, and return all that is said on both streams; None when it takes too long."""
+    give_up_at = time.monotonic() + TIMEOUT_S
+    said: dict[int, list[bytes]] = {fd: [] for fd in reader.streams}
+    poll = select.poll()
+    for fd in reader.streams:
+        poll.register(fd, select.POLLIN)
+    poll.register(reader.question, select.POLLOUT)
+    os.set_blocking(reader.question, False)
+    rest, waited_for = memoryview(request), {reader.question, *reader.streams}
+    while waited_for:
+        heard = poll.poll(max(give_up_at - time.monotonic(), 0) * 1000)
+        if not heard:
+            break
+        for fd, _ in heard:
+            if fd == reader.question:
+                try:
+                    rest = rest[os.write(fd, rest) :]
+                except BrokenPipeError:  # it has died, and its other streams tell of what
+                    rest = rest[:0]
+                is_over = not rest
+            else:
+                said[fd].append(os.read(fd, 1 << 16))
+                is_over = not said[fd][-1]
+            if is_over:
+                poll.unregister(fd)
+                os.close(fd)
+                waited_for.remove(fd)
+    for fd in waited_for:
+        os.close(fd)
+    answer, complaint = (b"".join(said[fd]) for fd in reader.streams)
+    return None if waited_for else (answer, complaint)

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from reconciler.notify.sockets import NotifySocket
     from reconciler.output.capture import Streams
     from reconciler.sockets.bound import BoundSocket
+    from reconciler.spawn.image import Image
     from reconciler.wire.journal import Recalled
 
 RENEWING: Final = "opening the control socket again"
@@ -57,8 +58,9 @@ RENEWING: Final = "opening the control socket again"
 class LinuxKernel:
     """This machine. What only one part of it can answer is asked of that part directly."""
 
-    def __init__(self, config: KeeperConfig, legacy: Legacy) -> None:
+    def __init__(self, config: KeeperConfig, legacy: Legacy, controller: Image) -> None:
         self._config, self._legacy, handed = config, legacy, legacy.handover
+        self._image = controller
         self.log = OwnLog(config.log_level).log
         self._faults = Faults(self.log)
         self.border = self._faults.border
@@ -267,7 +269,9 @@ class LinuxKernel:
         launch = Launch(argv, oom_score_adj=self._place.controllers_oom_score_adj)
         with self._link.opened(self._control.socket) as fds:
             fds = (self._children.null, 1, 2, *fds)
-            return spawn_plainly(Prepared(launch, (argv[0],), env, self._user, fds), self._place)
+            prepared = Prepared(launch, (argv[0],), env, self._user, fds)
+            road = self._image.spawn if self._image.fits(prepared) else spawn_plainly
+            return road(prepared, self._place)
 
     def is_behind(self) -> bool:
         """Tell whether the controller has not read all it was sent, or not let a client in."""
