@@ -441,10 +441,17 @@ def test_users_of_a_socket_that_cannot_be_had_are_stopped_before_anything_is_bou
 
 
 @pytest.mark.parametrize("adopted", [False, True])
-def test_the_number_of_a_process_that_died_long_ago_means_nobody(adopted: bool) -> None:
+@pytest.mark.parametrize("ends", ["exits with 3", "leaves a child"])
+def test_the_number_of_a_process_that_died_long_ago_means_nobody(
+    ends: str, *, adopted: bool
+) -> None:
     world, other = Fake(), ProcessId("other", 1)
-    world.send(*(spawn(id, "exits with 3") for id in (other, WEB)))
+    world.send(spawn(other, "exits with 3"), spawn(WEB, ends))
     old, dead = (world.wait(lambda id=id: exited(world, id)) for id in (other, WEB))  # type: ignore[misc]
+    if dead.survivors:
+        world.send(Signal(WEB, world.records[WEB].incarnation, "KILL", "tree"))
+        world.wait(lambda: not exited(world, WEB).survivors)
+        dead = exited(world, WEB)
     if adopted:
         world.lose_keeper()
         world.next_keeper()
