@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
-from pathlib import Path
 from typing import Final
 
 import reconciler
@@ -31,7 +31,7 @@ from reconciler.model.observation import Observation
 from reconciler.model.observed import Facts
 from reconciler.model.spec import Spec
 
-HOOK_RUNNER: Final = str(Path(reconciler.__file__).with_name("hook") / "__main__.py")
+HOOK_RUNNER: Final = os.path.join(os.path.dirname(reconciler.__file__), "hook/__main__.py")
 
 
 class Parts:

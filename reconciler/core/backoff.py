@@ -5,9 +5,9 @@ Jitter comes from a hash of who died, not from chance: the core answers the same
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 
+from reconciler.model.digest import sha256
 from reconciler.model.process import Exited, Memory, ProcessRecord
 from reconciler.model.spec import BackoffSpec, WatcherSpec
 from reconciler.model.units import SECOND_NS
@@ -49,7 +49,7 @@ def _grown(spec: BackoffSpec, times: int) -> int:
 
 def share(seed: str) -> int:
     """Return a number from 0 to 999 that looks random and is always the same for a seed."""
-    return int.from_bytes(hashlib.sha256(seed.encode()).digest()[:4], "big") % 1000
+    return int.from_bytes(sha256(seed.encode()).digest()[:4], "big") % 1000
 
 
 def ended_by_operator(memory: Memory, phase: Exited) -> bool:

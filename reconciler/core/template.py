@@ -6,7 +6,6 @@ identity of the sockets; never the values that the manager's environment lends.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Hashable, Iterator, Mapping
@@ -14,6 +13,7 @@ from functools import cache
 from typing import Final, NamedTuple, cast
 
 from reconciler.core.limits import group_limits_here
+from reconciler.model.digest import sha256
 from reconciler.model.observed import Facts
 from reconciler.model.process import (
     NOT_KNOWN,
@@ -80,7 +80,7 @@ def run_hash(spec: WatcherSpec, sockets: Mapping[str, SocketSpec]) -> str:
     # A plugin gets what others do not; who is none has no part of the hash for it.
     plugin = ["plugin"] if spec.access is not None else []
     text = json.dumps([fields, used, *plugin], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def with_secrets(base: str, digest: str) -> str:
@@ -346,7 +346,7 @@ def helper_hash(spec: WatcherSpec, hook: HookSpec) -> str:
     """Return the hash of what a hook is, and of what it runs in: an edit of either is worth another try."""
     around = (spec.env, spec.inherit_env, spec.working_dir, spec.virtualenv, spec.user, spec.group)
     text = json.dumps(to_plain([hook, *around]), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 def helper_argv(spec: WatcherSpec, command: tuple[str, ...], slot: int) -> tuple[str, ...]:

@@ -22,6 +22,7 @@
 | `status` | what people and programs are shown |
 | `answer` | what else a manager answers, as its clients read it |
 | `finding` | what was found out about the machine |
+| `digest` | SHA-256 and BLAKE2 without OpenSSL |
 | `hiding` | what is never shown: values with secret names, passwords in commands |
 | `errors` | mistakes of users and requests, with place and hint |
 """

@@ -7,13 +7,13 @@ these to know whether anything changed.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import stat
 from functools import cached_property
 from typing import Final
 
+from reconciler.model.digest import sha256
 from reconciler.model.errors import SpecError
 from reconciler.model.value import Part, Struct, field
 from reconciler.specfile.trust import HINT, Trust
@@ -108,7 +108,7 @@ class Reader(Part):
         if self._total > MAX_SPEC_BYTES:
             msg = f"with it the spec is larger than {MAX_SPEC_BYTES // 2**20} MiB"
             raise ValueError(msg)
-        self.files[path] = FileRead(hashlib.sha256(data).hexdigest(), len(data))
+        self.files[path] = FileRead(sha256(data).hexdigest(), len(data))
         return data
 
 

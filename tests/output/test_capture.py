@@ -1226,7 +1226,7 @@ def test_compressed_files_are_those_that_gzip_reads(room: Room) -> None:
     streams = room.open(FileSink(room.path(), max_size=5, keep=3, compress=True))
     fill(room, streams, b"1234\n", b"5678\n")
     (log,) = room.sinks.take_rotated()
-    compress_rotated(Path(log))
+    compress_rotated(log)
     fill(room, streams, b"9012\n")
     assert gzip.decompress(Path(room.path("web.log.2.gz")).read_bytes()) == b"1234\n"
     streams.close()

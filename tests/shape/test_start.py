@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[2]
 NOWHERE = {"asyncio", "click", "dataclasses", "logging", "psutil", "rich", "subprocess"}
 NOT_IN: dict[str, set[str]] = {
     "keeper": {"hashlib", "ipaddress", "msgpack", "pathlib", "sqlite3", "threading", "yaml"},
-    "controller": {"cronsim", "yaml", "zoneinfo"},
-    "specfile": {"ipaddress", "msgpack", "socket", "sqlite3"},
+    "controller": {"_hashlib", "cronsim", "ipaddress", "pathlib", "urllib", "yaml", "zoneinfo"},
+    "specfile": {"_hashlib", "ipaddress", "msgpack", "socket", "sqlite3"},
 }
 
 

@@ -12,7 +12,6 @@ import re
 import sys
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import IO, Final
 
 from reconciler.controller.runtime import clock
@@ -63,13 +62,13 @@ class Compressor(Part):
         self._next()
 
 
-def compress_rotated(log: Path) -> None:
+def compress_rotated(log: str) -> None:
     """Compress all files that rotations of `log` have left, the oldest first.
 
     Whose output it is may own the folder, and replace it or put links where we are about to write: so the folder
     is held open. Raises `OSError`.
     """
-    with folder_of(str(log)) as (folder, name):
+    with folder_of(log) as (folder, name):
         while (rotated := _oldest(folder, name)) is not None:
             with suppress(FileNotFoundError):  # renamed or pruned meanwhile: looked for again
                 compress(folder, rotated)
@@ -154,7 +153,7 @@ def _remove(folder: int, name: str) -> None:
 def main() -> None:
     """Compress what rotations left of the log that the command line names; called in a process of its own."""
     os.nice(19)
-    compress_rotated(Path(sys.argv[1]))
+    compress_rotated(sys.argv[1])
 
 
 if __name__ == "__main__":

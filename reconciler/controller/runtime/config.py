@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 
 from reconciler.model.value import Struct
 
@@ -30,9 +30,9 @@ class Config(Struct, frozen=True):
     @property
     def logs_dir(self) -> str:
         """Return the folder of the default log files."""
-        return str(Path(self.state_dir, "logs"))
+        return os.path.join(self.state_dir, "logs")
 
     @property
     def control_socket(self) -> str:
         """Return the path of the control socket."""
-        return str(Path(self.runtime_dir, "control.sock"))
+        return os.path.join(self.runtime_dir, "control.sock")

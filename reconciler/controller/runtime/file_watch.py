@@ -19,7 +19,6 @@ import select
 import threading
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from reconciler.controller.runtime.announced import Announced
@@ -242,8 +241,8 @@ def _contents(wanted: Wanted) -> dict[str, Signature]:
 def _mounts() -> dict[str, str]:
     """Return where something is mounted, and the type of its file system: proc_pid_mountinfo(5)."""
     found = {}
-    with suppress(OSError):
-        for line in Path("/proc/self/mountinfo").read_text(errors="replace").splitlines():
+    with suppress(OSError), open("/proc/self/mountinfo", errors="replace") as file:
+        for line in file.read().splitlines():
             place, _, kind = line.partition(" - ")
             found[_unescaped(place.split(" ")[4])] = kind.partition(" ")[0]
     return found
@@ -264,5 +263,10 @@ def _signatures(files: Iterable[str]) -> dict[str, Signature]:
 
 def _file_system(folder: str, mounts: Mapping[str, str]) -> str:
     """Return the type of the file system that holds a folder."""
-    real = Path(os.path.realpath(folder))
-    return next((mounts[str(each)] for each in (real, *real.parents) if str(each) in mounts), "")
+    folder = os.path.realpath(folder)
+    while folder not in mounts:
+        above = os.path.dirname(folder)
+        if above == folder:
+            return ""
+        folder = above
+    return mounts[folder]

@@ -7,7 +7,6 @@ compiled parser to a file that takes too long, is a mistake in the spec and neve
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
@@ -18,6 +17,7 @@ from typing import Final, Never, TypeAlias
 from reconciler.controller.runtime.child import Answer, Child
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
+from reconciler.model.digest import sha256
 from reconciler.model.errors import SpecError
 from reconciler.model.job import Instant
 from reconciler.model.spec import Spec, WatcherSpec
@@ -69,7 +69,7 @@ def environment() -> dict[str, str]:
 def environment_digest() -> str:
     """Return a digest of the environment, to know whether a spec could read differently now."""
     text = json.dumps(sorted(environment().items()))
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    return sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 class Loader:

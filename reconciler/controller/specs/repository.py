@@ -10,9 +10,7 @@ alone: with filters such as autocrlf they do.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from pathlib import Path
 from typing import Final
 
 from reconciler.controller.state.records import SourceFile
@@ -48,8 +46,7 @@ def commit_of(files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Commit 
     None: no repository, no git, or one that cannot be asked.
     """
     # Most specs lie in no repository: then git need not be asked.
-    above = Path(os.path.realpath(files[0].path)).parents if files else ()
-    if not any((folder / ".git").exists() for folder in above):
+    if not (files and _is_in_repository(os.path.dirname(os.path.realpath(files[0].path)))):
         return None
     import subprocess
 
@@ -57,6 +54,15 @@ def commit_of(files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Commit 
         return _ask(files, source)
     except (OSError, subprocess.SubprocessError, ValueError):
         return None
+
+
+def _is_in_repository(folder: str) -> bool:
+    while not os.path.exists(os.path.join(folder, ".git")):
+        above = os.path.dirname(folder)
+        if above == folder:
+            return False
+        folder = above
+    return True
 
 
 def _ask(files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Commit | None:
@@ -84,6 +90,8 @@ def _ask(files: tuple[SourceFile, ...], source: tuple[str, ...]) -> Commit | Non
 
 def _blob_id(file: SourceFile, digits: int) -> bytes:
     """Return the name that git gives these bytes, in a repository whose names have so many digits."""
+    import hashlib  # late: see model.digest
+
     text = b"" if file.text is None else file.text
     algorithm = hashlib.sha256 if digits == 64 else hashlib.sha1
     name = algorithm(b"blob %d\0" % len(text) + text, usedforsecurity=False).hexdigest()

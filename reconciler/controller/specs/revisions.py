@@ -13,7 +13,6 @@ last one was:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Final
@@ -28,6 +27,7 @@ from reconciler.controller.state.records import RevisionChanged, SourceFile
 from reconciler.controller.state.saving import Saving
 from reconciler.core import verdict
 from reconciler.core.reconciler import Reconciler
+from reconciler.model.digest import sha256
 from reconciler.model.revision import OnFailure, Revision, RevisionOutcome, Trial
 from reconciler.model.spec import Spec
 from reconciler.model.units import format_few
@@ -268,7 +268,7 @@ def _closed(revision: Revision, outcome: RevisionOutcome, reason: str = "") -> R
 
 
 def _digest(files: tuple[SourceFile, ...]) -> str:
-    whole = hashlib.sha256()
+    whole = sha256()
     for each in sorted(files, key=lambda file: file.path):
         whole.update(f"{each.path}\0{each.digest}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()[:16]

@@ -14,8 +14,6 @@ controller dies, a command that it started is left to end by itself: its output 
 from __future__ import annotations
 
 import errno
-import hashlib
-import hmac
 import json
 import os
 import stat
@@ -300,8 +298,10 @@ class Secrets(Part):
             then(found)
 
     def _digest(self, name: str, values: Mapping[str, str]) -> str:
+        import hmac  # late: it loads OpenSSL, and most specs have no secrets
+
         text = json.dumps([name, sorted(values.items())])
-        return hmac.new(self._get_key(), text.encode(), hashlib.sha256).hexdigest()[:16]
+        return hmac.new(self._get_key(), text.encode(), "sha256").hexdigest()[:16]
 
     def _get_key(self) -> bytes:
         self._key = self._key or key_in(self.state_dir)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 from collections.abc import Collection, Mapping
@@ -11,6 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from reconciler.controller.runtime.file_watch import signature_of
+from reconciler.model.digest import sha256
 from reconciler.model.value import Struct
 from reconciler.specfile.source import SPEC_SUFFIXES, is_spec_name
 
@@ -99,7 +99,7 @@ def _see(path: str, before: Seen | None) -> Seen | None:
             text = _read(path)
         except OSError as error:
             return _unreadable(error)
-        digest = hashlib.sha256(text).hexdigest()
+        digest = sha256(text).hexdigest()
     # SQLite's integers have a sign; some file systems (FUSE, CIFS) use all 64 bits of an inode's number.
     inode = status.st_ino - 2**64 if status.st_ino >= 2**63 else status.st_ino
     gone = status.st_nlink == 0

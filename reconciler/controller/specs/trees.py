@@ -10,7 +10,6 @@ that is watched. Globs as `fnmatch` has them are enough for that: one expression
 from __future__ import annotations
 
 import fnmatch
-import hashlib
 import os
 import re
 import stat
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Final
 
+from reconciler.model.digest import sha256
 from reconciler.model.value import Part, Struct, field
 from reconciler.specfile.reading import is_unicode
 
@@ -94,7 +94,7 @@ class _Look(Part):
     def tree(self) -> Tree:
         """Return what was found."""
         text = "\0".join(f"{path}\0{look}" for path, look in sorted(self.seen.items()))
-        digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+        digest = sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
         hashes = {path: hash(look) for path, look in self.seen.items()}
         folders, places = frozenset(self.folders), frozenset(self.places)
         return Tree(digest, hashes, folders, places, self.changed_wall_ns)

@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import os
 import zlib
-from pathlib import Path
 from typing import Final
 
 _DIGITS: Final = 20
 _LENGTH: Final = _DIGITS + 10
 
 
-def read(database: Path) -> int:
+def read(database: str) -> int:
     """Return what it says: 0 when there is none, 1 when it cannot be understood. Raises `OSError`."""
     try:
         descriptor = os.open(_beside(database), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -33,7 +32,7 @@ def read(database: Path) -> int:
     return 1 if found else 0
 
 
-def write(database: Path, commits: int) -> None:
+def write(database: str, commits: int) -> None:
     """Say that there were so many commits. Raises `OSError`."""
     # Opened each time: whoever deleted the state folder deleted this file with it.
     flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -42,8 +41,8 @@ def write(database: Path, commits: int) -> None:
         os.fdatasync(file.fileno())
 
 
-def _beside(database: Path) -> Path:
-    return database.with_suffix(".commits")
+def _beside(database: str) -> str:
+    return os.path.splitext(database)[0] + ".commits"
 
 
 def _text(commits: int) -> bytes:

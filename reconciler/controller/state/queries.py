@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Collection, Mapping
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Final, TypeAlias, cast
 
 from reconciler.controller.state import history, seals
@@ -24,7 +23,7 @@ Slots: TypeAlias = tuple[int, ...] | None
 _EventRow = tuple[int, int, str, str, int, str]
 
 
-def stored_runs(path: Path, jobs: Mapping[str, Slots], limit: int) -> dict[Key, Run] | None:
+def stored_runs(path: str, jobs: Mapping[str, Slots], limit: int) -> dict[Key, Run] | None:
     """Return the newest runs on the disk, None when it cannot be read; damaged rows are left out."""
     found: dict[Key, Run] = {}
     tail = "where watcher = ? order by generation desc, slot limit ?"
@@ -41,7 +40,7 @@ def stored_runs(path: Path, jobs: Mapping[str, Slots], limit: int) -> dict[Key, 
     return found
 
 
-def read_spec(path: Path, number: int) -> Spec | str:
+def read_spec(path: str, number: int) -> Spec | str:
     """Return the spec of a revision, or why it cannot be had."""
     try:
         with closing(seals.beside(path)) as connection:
@@ -50,7 +49,7 @@ def read_spec(path: Path, number: int) -> Spec | str:
         return str(error)
 
 
-def stored_events(path: Path, before: int) -> list[EventEntry]:
+def stored_events(path: str, before: int) -> list[EventEntry]:
     """Return the events on the disk with smaller numbers than `before`, oldest first; none if it cannot be read."""
     which = "where seq < ? order by seq desc limit ?"
     try:
@@ -70,7 +69,7 @@ _OF_THESE: Final = (
 )
 
 
-def ends_told(path: Path, ids: Collection[ProcessId]) -> dict[ProcessId, int | None]:
+def ends_told(path: str, ids: Collection[ProcessId]) -> dict[ProcessId, int | None]:
     """Return what the events on the disk say last of some processes, as in `EndsTold`; none if they say nothing."""
     which = f"where seq in ({_OF_LIVES}) and (watcher, slot) in ({_OF_THESE})"
     places = json.dumps([(id.owner, id.slot) for id in ids])

@@ -16,7 +16,6 @@ import os
 import sqlite3
 import time
 from contextlib import closing, suppress
-from pathlib import Path
 from typing import Final
 
 from reconciler.controller.runtime import clock
@@ -30,7 +29,7 @@ KEPT_ASIDE: Final = 5
 _COMPANIONS: Final = ("-wal", "-shm")
 
 
-def open_state(path: Path) -> tuple[sqlite3.Connection | None, Reading]:
+def open_state(path: str) -> tuple[sqlite3.Connection | None, Reading]:
     """Open the state, however damaged, and read it; None when it can be read, but not be written just now.
 
     Raises `NewerState`, and `sqlite3.OperationalError` or `OSError` when it cannot even be read just now.
@@ -46,8 +45,8 @@ def open_state(path: Path) -> tuple[sqlite3.Connection | None, Reading]:
         raise error from None
 
 
-def _open(path: Path, counted: int) -> tuple[sqlite3.Connection, Reading]:
-    damage = f"{path} was deleted" if counted and not path.exists() else ""
+def _open(path: str, counted: int) -> tuple[sqlite3.Connection, Reading]:
+    damage = f"{path} was deleted" if counted and not os.path.exists(path) else ""
     try:
         connection = open_database(path)
         reading = _read(connection, path, counted, damage)
@@ -65,7 +64,7 @@ def _open(path: Path, counted: int) -> tuple[sqlite3.Connection, Reading]:
     return connection, reading
 
 
-def _read(connection: sqlite3.Connection, path: Path, counted: int, damage: str = "") -> Reading:
+def _read(connection: sqlite3.Connection, path: str, counted: int, damage: str = "") -> Reading:
     """Read the state; when its newest changes are missing, it is in doubt. Closes what cannot be read."""
     try:
         reading = reads.read(connection, damage)
@@ -93,7 +92,7 @@ def _is_damage(error: Exception) -> bool:
 # ---- a broken file --------------------------------------------------------------------------------
 
 
-def _renew(path: Path, counted: int, error: Exception) -> tuple[sqlite3.Connection, str]:
+def _renew(path: str, counted: int, error: Exception) -> tuple[sqlite3.Connection, str]:
     """Move a broken database aside and begin a new one with what could be read; say so in a sentence."""
     if not counted:
         # From here on a file that is not there is one that was lost, whenever we are killed.
@@ -113,7 +112,7 @@ def _renew(path: Path, counted: int, error: Exception) -> tuple[sqlite3.Connecti
     )
 
 
-def _salvage(path: Path) -> dict[str, list[tuple[Value, ...]]]:
+def _salvage(path: str) -> dict[str, list[tuple[Value, ...]]]:
     """Return all rows of a broken file that can be believed, leaving the file as it is."""
     saved: dict[str, list[tuple[Value, ...]]] = {}
     with suppress(sqlite3.Error, UnicodeDecodeError), closing(seals.beside(path)) as connection:
@@ -122,49 +121,59 @@ def _salvage(path: Path) -> dict[str, list[tuple[Value, ...]]]:
     return saved
 
 
-def _move_aside(path: Path) -> Path:
+def _move_aside(path: str) -> str:
     """Give the file and its log another name; of those that lie there already the newest are kept."""
-    prefix = f"{path.name}.damaged-"
-    earlier = sorted(p for p in path.parent.glob(f"{prefix}*") if not p.name.endswith(_COMPANIONS))
+    folder, name = os.path.split(path)
+    prefix = f"{name}.damaged-"
+    earlier = sorted(
+        os.path.join(folder, each)
+        for each in os.listdir(folder)
+        if each.startswith(prefix) and not each.endswith(_COMPANIONS)
+    )
     for each in earlier[: max(0, len(earlier) - KEPT_ASIDE + 1)]:
-        for name in ("", *_COMPANIONS):
-            Path(f"{each}{name}").unlink(missing_ok=True)
+        for companion in ("", *_COMPANIONS):
+            _unlink(f"{each}{companion}")
     # Nanoseconds: two in one second keep their order.
     now = clock.wall_ns()
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now // 10**9))
-    aside = path.with_name(f"{prefix}{stamp}.{now % 10**9:09d}Z")
-    path.rename(aside)
+    aside = os.path.join(folder, f"{prefix}{stamp}.{now % 10**9:09d}Z")
+    os.rename(path, aside)
     with suppress(FileNotFoundError):
-        Path(f"{path}-wal").rename(f"{aside}-wal")
-    Path(f"{path}-shm").unlink(missing_ok=True)
+        os.rename(f"{path}-wal", f"{aside}-wal")
+    _unlink(f"{path}-shm")
     return aside
+
+
+def _unlink(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 # ---- a file that is taken away --------------------------------------------------------------------
 
 
-def is_in_place(connection_file: os.stat_result, path: Path) -> bool:
+def is_in_place(connection_file: os.stat_result, path: str) -> bool:
     """Tell whether the file that was opened is still the one at its path."""
     try:
-        return os.path.samestat(connection_file, path.stat())
+        return os.path.samestat(connection_file, os.stat(path))
     except FileNotFoundError:
         return False
 
 
-def put_back(connection: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+def put_back(connection: sqlite3.Connection, path: str) -> sqlite3.Connection:
     """Write the database anew from the deleted file that is still open, which is closed.
 
     Raises `sqlite3.Error` or `OSError` when that cannot be done just now; the open file is kept then.
     """
-    new = path.with_name(f"{path.name}.new")
-    for name in (new, *(Path(f"{new}{companion}") for companion in _COMPANIONS)):
-        name.unlink(missing_ok=True)
+    new = f"{path}.new"
+    for companion in ("", *_COMPANIONS):
+        _unlink(f"{new}{companion}")
     os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     with closing(sqlite3.connect(new)) as copy:
         connection.backup(copy)
     for companion in _COMPANIONS:
-        Path(f"{path}{companion}").unlink(missing_ok=True)
-    new.rename(path)
+        _unlink(f"{path}{companion}")
+    os.rename(new, path)
     # SQLite removes its companions by name when it closes: those of the new file come after that.
     connection.close()
     return open_database(path)

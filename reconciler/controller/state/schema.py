@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from pathlib import Path
 from typing import Final
 
 from reconciler.controller.state import seals
@@ -78,7 +77,7 @@ class NewerState(Exception):
     """The state was written by a newer version, which knows things that this one would lose."""
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+def open_database(path: str) -> sqlite3.Connection:
     """Open or create the database.
 
     Raises `NewerState`, `OSError` when the folder cannot be used at all, and any error of SQLite; `damage` judges them.
@@ -108,7 +107,7 @@ def open_database(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> set[str]:
+def _check(connection: sqlite3.Connection, path: str) -> set[str]:
     """Return the tables that are there. Raises `NewerState`, and `DatabaseError` for damage."""
     (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
     if verdict != "ok":

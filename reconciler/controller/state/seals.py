@@ -13,13 +13,13 @@ damage to one of the two would show one row in two versions.
 
 from __future__ import annotations
 
-import hashlib
+import os
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, TypeAlias
 
+from reconciler.model.digest import blake2b
 from reconciler.model.value import Struct
 
 Value: TypeAlias = int | float | str | bytes | None
@@ -114,25 +114,28 @@ def columns(connection: sqlite3.Connection, table: str) -> list[str]:
     return [str(column[1]) for column in connection.execute(f"pragma table_info({table})")]
 
 
-def beside(path: Path) -> sqlite3.Connection:
+def beside(path: str) -> sqlite3.Connection:
     """Return another connection that only reads, and leaves even a damaged file as it is."""
     return _connect(path, "mode=ro")
 
 
-def alone(path: Path) -> sqlite3.Connection:
+def alone(path: str) -> sqlite3.Connection:
     """Return the only connection: it reads the write-ahead log, too, without a file for it beside."""
     connection = _connect(path, "mode=rw")
     connection.execute("pragma locking_mode = exclusive")
     return connection
 
 
-def frozen(path: Path) -> sqlite3.Connection:
+def frozen(path: str) -> sqlite3.Connection:
     """Return a connection that needs nothing but the file itself, and does not see the write-ahead log."""
     return _connect(path, "immutable=1")
 
 
-def _connect(path: Path, how: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=1)
+def _connect(path: str, how: str) -> sqlite3.Connection:
+    from urllib.parse import quote  # late: nobody needs it to start
+
+    place = quote(os.path.abspath(path))
+    connection = sqlite3.connect(f"file://{place}?{how}", uri=True, timeout=1)
     connection.text_factory = as_read
     return connection
 
@@ -153,7 +156,7 @@ def _as_broken(table: str, row: tuple[Value, ...]) -> Broken:
 
 def _seal(table: str, values: Sequence[Value]) -> str:
     keys = KEYS[table]
-    digest = hashlib.blake2b(_bytes_of((table, *values[:keys])), digest_size=8)
+    digest = blake2b(_bytes_of((table, *values[:keys])), digest_size=8)
     key = digest.hexdigest()[:_KEY_DIGITS]
     digest.update(_bytes_of(values[keys:]))
     return key + digest.hexdigest()

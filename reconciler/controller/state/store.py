@@ -7,12 +7,12 @@ while the disk is full: the thread keeps its batch and tries again, the controll
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Final, TypeAlias
 
 from reconciler.controller.runtime.borders import said
@@ -78,9 +78,9 @@ class Store:
 
     def __init__(self, state_dir: str) -> None:
         """Open `<state_dir>/state.db`. Raises `NewerState`, `sqlite3.OperationalError` or `OSError`."""
-        self.path = Path(state_dir, "state.db")
+        self.path = os.path.join(state_dir, "state.db")
         self._connection, self._reading = open_state(self.path)
-        self._file = self.path.stat()
+        self._file = os.stat(self.path)
         self._commits = self._reading.commits
         self._unmoved = False
         """Something that matters lies in the write-ahead log alone."""
@@ -212,10 +212,10 @@ class Store:
         """Return the open database, which is the file at its path."""
         if self._connection is None:
             self._connection = open_database(self.path)
-            self._file = self.path.stat()
+            self._file = os.stat(self.path)
         elif not is_in_place(self._file, self.path):
             self._connection = put_back(self._connection, self.path)
-            self._file = self.path.stat()
+            self._file = os.stat(self.path)
             told = f"{self.path} was removed; it was written again, nothing is lost"
             self._answer([PutBack(told)])
         return self._connection

@@ -59,7 +59,7 @@ def test_a_log_that_is_rotated_while_it_is_compressed_is_compressed_whole(
     Path(f"{log}.1").write_bytes(b"first\n")
     Path(f"{log}.old").write_bytes(b"not ours\n")
     monkeypatch.setattr(os, "utime", rotate_once_more)
-    compress_rotated(log)
+    compress_rotated(str(log))
     found = {each.name: each.read_bytes() for each in tmp_path.iterdir()}
     assert found.pop("web-1.log.old") == b"not ours\n"
     assert {name: gzip.decompress(data) for name, data in found.items()} == {
@@ -159,5 +159,5 @@ def test_compressing_follows_no_folder_that_became_a_link(tmp_path: Path) -> Non
     (tmp_path / "app" / "logs").symlink_to(secret)
     (tmp_path / "app").chmod(0o777)
     with pytest.raises(OSError, match="a symbolic link that others may change"):
-        compress_rotated(tmp_path / "app" / "logs" / "web.log")
+        compress_rotated(str(tmp_path / "app" / "logs" / "web.log"))
     assert [each.name for each in secret.iterdir()] == ["web.log.1"]
