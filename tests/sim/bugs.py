@@ -715,6 +715,9 @@ BUGS: dict[str, Bug] = {
         41,
         "ignored TERM=0.6, slow ends=0.6, busy people=0.6",
     ),
+    "who keeps an address from what it waits for waits for it": Bug(
+        dependencies, "kept_back", _always(set()), 12214
+    ),
     # dependencies
     "nobody waits for others": Bug(dependencies, "held", _always(None), 12),
     "who waits is not told that its dependency is there": Bug(

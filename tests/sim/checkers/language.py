@@ -331,6 +331,7 @@ class Language:
         for socket in self.kernel.held():
             if taken and socket.listen not in said:
                 continue  # another address, as the right one is taken
+            assert socket.listen in said, f"{socket.listen} is bound, and wanted is {[*said]}"
             spec, is_now = said[socket.listen], socket.template
             found = is_now.backlog, is_now.nodelay, is_now.keepalive
             assert found == (spec.backlog, spec.nodelay, spec.keepalive), (
