@@ -77,18 +77,23 @@ def holder_of(wanted: SocketTemplate) -> str:
         connections = psutil.net_connections(kind)
     except (psutil.Error, OSError):
         return ""
-    for each in connections:
-        if (
-            each.laddr
-            and each.laddr.port == port
-            and each.pid
-            and _conflicts(wanted.address.host, each.laddr.ip, ipv6_only=wanted.ipv6_only)
-            and (kind == "udp" or each.status == "LISTEN")
-        ):
+    host, only = wanted.address.host, wanted.ipv6_only
+    there = [
+        each
+        for each in connections
+        if each.laddr
+        and each.laddr.port == port
+        and _conflicts(host, each.laddr.ip, ipv6_only=only)
+    ]
+    for each in there:
+        if each.pid and (kind == "udp" or each.status == "LISTEN"):
             try:
                 return f"{psutil.Process(each.pid).name()} (pid {each.pid})"
             except psutil.Error:
                 return f"pid {each.pid}"
+    # A client's connection keeps its port for a minute after its end, and then nobody has it (TIME_WAIT).
+    if there and all(each.raddr for each in there):
+        return "the connection of a client that was given this port, see net.ipv4.ip_local_port_range"
     return ""
 
 

@@ -107,3 +107,15 @@ def test_sockets_of_ipv6_alone_and_of_files_are_in_nobody_elses_way() -> None:
         port = other.getsockname()[1]
         assert holder_of(SocketTemplate(InternetAddress("::", port), ipv6_only=True)) == ""
         assert holder_of(SocketTemplate(InternetAddress("127.0.0.1", port), "dgram")) == ""
+
+
+def test_a_clients_connection_is_said_to_hold_the_port_that_it_was_given() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as client:
+        client.connect(server.getsockname())
+        template = SocketTemplate(InternetAddress("127.0.0.1", client.getsockname()[1]))
+        accepted, _ = server.accept()
+        # Also when both have gone: TIME_WAIT is at the side of the one who has hung up first.
+        client.close()
+        assert accepted.recv(1) == b""
+        accepted.close()
+        assert holder_of(template).startswith("the connection of a client that was given this port")
