@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -62,11 +63,10 @@ def _boot(place: Place, size: int) -> Stacks:
         with Births(folder / "births") as births:
             crew = Crew(sleepers(place, births.path, size), max(1, size // 10))
             manager = Reconcile(place.programs, folder, crew)
-            manager.start()
+            keeper = _begin_in_background(manager)
             births.take(size, BOOT_S)
-            line = Path(f"/proc/{manager.process.pid}/cmdline").read_bytes().split(b"\0")
-            manager.stop()
-            config = json.loads(line[-2])
+            config = json.loads(Path(f"/proc/{keeper}/cmdline").read_bytes().split(b"\0")[-2])
+            _end(keeper)
             own = json.loads(config["controller_argv"][-1])
             # Who started it first had read the spec; now the controller lets its own child read it.
             own["reading_fd"] = None
@@ -98,6 +98,22 @@ def _boot(place: Place, size: int) -> Stacks:
         return sum(
             (_read(folder / each, each) for each in ("reader", "keeper", "controller")), Counter()
         )
+
+
+def _begin_in_background(manager: Reconcile) -> int:
+    """Start it, and return the pid of its keeper: that one is executed, and its command line says with what."""
+    program, run, *options = manager.configure()
+    assert run == "run"
+    subprocess.run([program, "up", "-d", "--no-wait", *options], check=True, capture_output=True)
+    return int((manager.folder / "run/keeper.lock").read_text().split()[0])
+
+
+def _end(keeper: int) -> None:
+    ended, poll = os.pidfd_open(keeper), select.poll()
+    poll.register(ended, select.POLLIN)
+    os.kill(keeper, signal.SIGTERM)
+    poll.poll(30_000)
+    os.close(ended)
 
 
 def _respawn(place: Place, size: int, kills: int) -> Stacks:
