@@ -8,11 +8,13 @@ stands on `views/`, what people are shown, on `connection/`, how a manager is fo
 | file | subject |
 |---|---|
 | `__main__` | the command itself: what takes long to come up is begun first |
-| `main` | runs a command; how mistakes become messages and exit codes |
+| `main` | runs a command, and what click says of its line |
 | `commands_table` | which commands there are, and the words of other tools for them |
 | `completion` | what may stand next on a command line |
 | `options` | options that commands share |
 | `session` | what the commands of one call or shell share: which instance, and the connection |
 | `errors` | exit codes and messages |
 | `version` | which version this is, told before anything else is imported |
+| `quick` | the status, the ways it is asked for again and again, without click and msgspec |
+| `outcomes` | how a command ends: mistakes become messages and exit codes |
 """

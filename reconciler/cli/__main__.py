@@ -48,6 +48,12 @@ def main() -> int:
     try:
         if sys.argv[1:] in version.ASKED and _is_told(version.text(__version__)):
             return 0
+        if "status" in sys.argv:
+            from reconciler.cli import quick
+
+            code = quick.status(sys.argv[1:])
+            if code is not None:
+                return code
         if command_of(sys.argv[1:]) in READING and not {"-h", "--help"} & {*sys.argv}:
             import contextlib
             from importlib import import_module

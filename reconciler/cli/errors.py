@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from reconciler.model.annotations import Final
 
 DONE: Final = 0
 FAILED: Final = 1

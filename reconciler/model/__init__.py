@@ -25,4 +25,9 @@
 | `digest` | SHA-256 and BLAKE2 without OpenSSL |
 | `hiding` | what is never shown: values with secret names, passwords in commands |
 | `errors` | mistakes of users and requests, with place and hint |
+| `annotations` | the words of `typing` that annotations use |
+| `lightly` | what values are made of where they are only shown |
 """
+
+shows_only = False
+"""This process only shows what a manager says: whoever knows that says so before it imports any value."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
-
+from reconciler.model.annotations import TYPE_CHECKING, Literal
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
-
+from reconciler.model.annotations import Literal, TypeAlias
 from reconciler.model.process import Exit
 from reconciler.model.value import Struct, field
 

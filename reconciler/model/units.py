@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Final
 
+from reconciler.model.annotations import Final
 from reconciler.model.value import Struct
 
 MICROSECOND_NS: Final = 1_000
@@ -57,11 +57,12 @@ SLOT_PATTERN: Final = r"slot(?P<step>\+[0-9]{1,9}|-1)?(?::0(?P<width>[1-9]))?"
 that is filled up with zeros."""
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)")
-_FORMULA = re.compile(r"cpus(?: ?([*/]) ?([1-9]\d{0,3}))?(?: ?([+-]) ?([1-9]\d{0,3}))?")
-_DIRECTIVE = re.compile(r"%[aAbBcdDeFfGHhIjmMpRSTuUVwWxXyYzZ%]")
-_REALTIME = re.compile(r"RTM(IN\+(\d{1,2})|AX-(\d{1,2})|IN|AX)")
+# Compiled when a text is read: most programs read none.
+_DURATION_PART: Final = r"(\d+(?:\.\d+)?)(us|ms|s|m|h|d)"
+_SIZE: Final = r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)"
+_FORMULA: Final = r"cpus(?: ?([*/]) ?([1-9]\d{0,3}))?(?: ?([+-]) ?([1-9]\d{0,3}))?"
+_DIRECTIVE: Final = r"%[aAbBcdDeFfGHhIjmMpRSTuUVwWxXyYzZ%]"
+_REALTIME: Final = r"RTM(IN\+(\d{1,2})|AX-(\d{1,2})|IN|AX)"
 
 
 def parse_duration_ns(value: object, *, bare_seconds: bool = False) -> int:
@@ -77,7 +78,7 @@ def parse_duration_ns(value: object, *, bare_seconds: bool = False) -> int:
     elif value == 0 and not isinstance(value, bool):
         nanoseconds = 0
     elif isinstance(value, str) and value:
-        parts = list(_DURATION_PART.finditer(value))
+        parts = list(re.finditer(_DURATION_PART, value))
         if "".join(part.group() for part in parts) != value:
             msg = f"expected {expected}"
             raise ValueError(msg)
@@ -140,7 +141,7 @@ def parse_size_bytes(value: object) -> int:
     expected = "a size such as 64KiB, 100MiB or 1GB"
     if value == 0 and not isinstance(value, bool):
         return 0
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    match = re.fullmatch(_SIZE, value) if isinstance(value, str) else None
     if match is None or match[2] not in SIZE_UNITS_BYTES:
         msg = f"expected {expected}"
         raise ValueError(msg)
@@ -202,7 +203,7 @@ def parse_signal(value: object) -> str:
     """
     if isinstance(value, str):
         name = value.upper().removeprefix("SIG")
-        if name in SIGNAL_NAMES or _REALTIME.fullmatch(name):
+        if name in SIGNAL_NAMES or re.fullmatch(_REALTIME, name):
             return name
     msg = "expected a signal's name such as TERM, INT, QUIT, USR1 or RTMIN+1"
     raise ValueError(msg)
@@ -212,7 +213,7 @@ def signal_number(name: str) -> int | None:
     """Return the number of a signal, for an exit code; None when there is none of that name. RTMIN is glibc's."""
     if name in SIGNAL_NAMES:
         return 1 + SIGNAL_NAMES.index(name)
-    realtime = _REALTIME.fullmatch(name)
+    realtime = re.fullmatch(_REALTIME, name)
     if realtime is None:
         return None
     return (
@@ -246,7 +247,7 @@ def parse_formula(value: object) -> Formula:
 
     Raises `ValueError` when it is something else; what was expected depends on what else may stand there.
     """
-    match = _FORMULA.fullmatch(value) if isinstance(value, str) else None
+    match = re.fullmatch(_FORMULA, value) if isinstance(value, str) else None
     if match is None:
         raise ValueError
     operator, number, sign, addend = match.groups()
@@ -278,7 +279,7 @@ def parse_timestamps(value: object) -> bool | str:
     if len(value) > MAX_FORMAT_CHARACTERS:
         msg = f"expected a format of at most {MAX_FORMAT_CHARACTERS} characters"
         raise ValueError(msg)
-    unknown = re.search(r"%.?", _DIRECTIVE.sub("", value))
+    unknown = re.search(r"%.?", re.sub(_DIRECTIVE, "", value))
     if unknown is not None:
         msg = f"'{unknown[0]}' is no part of a time; see strftime(3), and %f for microseconds"
         raise ValueError(msg)

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import msgspec
-from msgspec import Raw, field
-from msgspec.structs import asdict, replace
+from reconciler import model
+from reconciler.model.annotations import TYPE_CHECKING, Any, Final, TypeVar
+
+if TYPE_CHECKING or not model.shows_only:
+    import msgspec
+    from msgspec import Raw, field
+    from msgspec.structs import asdict, replace
+else:
+    from reconciler.model import lightly as msgspec
+    from reconciler.model.lightly import field, replace
 
 __all__ = [
     "TAG",

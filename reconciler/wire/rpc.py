@@ -13,12 +13,15 @@ the compiled unpacker find the ends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import msgpack
-import msgspec
 
-from reconciler.model.value import Struct, field, to_plain
+from reconciler import model
+from reconciler.model.annotations import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
+from reconciler.model.value import Struct, field, from_plain, to_plain
+
+if TYPE_CHECKING or not model.shows_only:
+    import msgspec
 
 MAX_REQUEST_BYTES: Final = 2**20
 MAX_CONTAINER_ITEMS: Final = 1024
@@ -33,6 +36,20 @@ MAX_REPLY_BYTES: Final = 256 * 2**20
 Value: TypeAlias = Any
 """Whatever MessagePack can carry."""
 T = TypeVar("T")
+
+if TYPE_CHECKING or not model.shows_only:
+    _LEAN: Final = msgspec.msgpack.Encoder()
+    _read = msgspec.msgpack.decode
+else:
+    from reconciler.model.lightly import Unlike
+
+    def _read(packed: bytes, type: Value = None) -> Value:
+        """Return what bytes describe, of that type if one is given, without msgspec. Raises `Unlike`."""
+        try:
+            plain = msgpack.unpackb(packed, strict_map_key=False)
+        except ValueError:
+            raise Unlike from None
+        return plain if type is None else from_plain(type, plain)
 
 
 class ProtocolError(Exception):
@@ -70,7 +87,7 @@ class Response(Struct, frozen=True):
     def result(self) -> Value:
         """Return the result as maps, lists and scalars. Raises `ProtocolError`."""
         try:
-            return msgspec.msgpack.decode(self.packed)
+            return _read(self.packed)
         except (ValueError, RecursionError) as error:
             raise _unreadable(error) from error
 
@@ -271,11 +288,6 @@ _HEADS: Final = (
 # ---- writing --------------------------------------------------------------------------------------
 
 
-_LEAN: Final = msgspec.msgpack.Encoder()
-_PARTS: Final = msgspec.msgpack.Decoder(list[msgspec.Raw])
-_SHORT_ARRAYS: Final = frozenset(range(0x90, 0xA0))
-
-
 def pack(value: object) -> bytes:
     """Return the bytes of a value; ours become maps of all their fields."""
     try:
@@ -296,7 +308,7 @@ def pack_lean(value: object) -> bytes:
 
 def unpack(kind: type[T], packed: bytes) -> T:
     """Return the value of a type that bytes describe; what they leave out is at its default. Raises `PlainError`."""
-    return msgspec.msgpack.decode(packed, type=kind)
+    return _read(packed, type=kind)
 
 
 def _fields_of(value: object) -> object:
@@ -348,11 +360,14 @@ def encode_notification(method: str, params: Mapping[str, object]) -> bytes:
 # ---- reading answers ------------------------------------------------------------------------------
 
 
+_SHORT_ARRAYS: Final = frozenset(range(0x90, 0xA0))
+
+
 class ClientDecoder:
     """Cuts a manager's bytes into responses and notifications.
 
-    msgpack finds where a message ends, which costs little, and msgspec reads it in half the time; a result only
-    when somebody asks for it.
+    msgpack finds where a message and a result end, which costs little; a result is read only when somebody asks
+    for it.
     """
 
     def __init__(self) -> None:
@@ -387,18 +402,19 @@ class ClientDecoder:
 
 
 def _message_of(message: bytes) -> Response | Notification:
-    parts = _PARTS.decode(message) if message[0] in _SHORT_ARRAYS else []
-    match [msgspec.msgpack.decode(each) for each in parts[:3]]:
-        case [1, int(msgid), None] if len(parts) == 4:
-            return Response(msgid, None, bytes(parts[3]))
-        case [1, int(msgid), [str(code), str(text), *rest]] if len(parts) == 4:
+    parts = msgpack.Unpacker(strict_map_key=False, max_buffer_size=MAX_REPLY_BYTES)
+    parts.feed(message)
+    size = parts.read_array_header() if message[0] in _SHORT_ARRAYS else 0
+    match [parts.unpack() for _ in range(min(size, 3))]:
+        case [1, int(msgid), None] if size == 4:
+            return Response(msgid, None, message[parts.tell() :])
+        case [1, int(msgid), [str(code), str(text), *rest]] if size == 4:
             details = rest[0] if rest and isinstance(rest[0], dict) else {}
             return Response(msgid, (code, text, details))
-        case [2, str(method), [dict(params)]] if len(parts) == 3:
+        case [2, str(method), [dict(params)]] if size == 3:
             return Notification(method, cast("dict[str, object]", params))
         case _:
-            found = msgspec.msgpack.decode(message)
-            msg = f"an answer is neither a response nor a notification: {found!r:.80}"
+            msg = f"an answer is neither a response nor a notification: {_read(message)!r:.80}"
             raise ProtocolError(msg)
 
 

@@ -41,8 +41,8 @@ LINES = {
     "history": "history",
     "diff": "diff",
     "rollback": "rollback --no-wait",
-    "status": "status",
-    "status for programs": "status -o json",
+    "status": "status -l team=shop",
+    "status for programs": "status -l team=shop -o json",
     "stats": "stats",
     "top": "top --help",
     "why": "why web",
@@ -127,6 +127,19 @@ def test_who_completes_imports_nothing_heavy(
 
     assert imported_by(RECONCILE) & HEAVY == set()
     assert manager.asked("status") == [{"lean": True}]
+
+
+@pytest.mark.parametrize("line", ["status", "status -o json", "--name shop status web --failed"])
+def test_the_status_is_told_without_what_takes_longer_than_all_else(
+    manager: Manager, line: str
+) -> None:
+    manager.answers["status"] = status(RUNNING_WEB)
+
+    loaded = imported_by(RECONCILE, *line.split())
+
+    heavy = {"click", "msgspec", "inspect", "typing", "decimal", "subprocess", "threading"}
+    assert loaded & (HEAVY | heavy) == set()
+    assert "reconciler.cli.main" not in loaded
 
 
 @pytest.mark.parametrize("line", ["version", "--version", "-V"])

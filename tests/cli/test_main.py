@@ -206,7 +206,7 @@ INTERRUPTS = """
 import sys
 class CtrlC:
     def find_spec(self, name, *_):
-        if name == "reconciler.cli.main":
+        if name == "reconciler.cli.outcomes":
             raise KeyboardInterrupt
 sys.meta_path.insert(0, CtrlC())
 from reconciler.cli.__main__ import main

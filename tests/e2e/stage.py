@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 import msgpack
 
 from reconciler import Client
-from reconciler.cli.connection.client import selection
+from reconciler.cli.connection.transport import selection
 from reconciler.cli.errors import CommandError
 from reconciler.model.errors import RequestError
 from reconciler.model.status import Status

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from reconciler.cli import options
-from reconciler.cli.commands.status import status_code
 from reconciler.cli.connection.client import Client
 from reconciler.cli.errors import DONE, CommandError
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document
 from reconciler.cli.views.layout import Cell, Table, table_or
 from reconciler.cli.views.phrases import NOTHING
+from reconciler.cli.views.status_screen import status_code
 from reconciler.model.errors import RequestError
 from reconciler.model.units import format_count
 from reconciler.model.value import Struct

@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli import completion, options
 from reconciler.cli.commands.waiting import Outcome, own_hook, show_outcome, wait_until_done
-from reconciler.cli.connection.client import Client, selection
+from reconciler.cli.connection.transport import selection
 from reconciler.cli.errors import DONE, FAILED, NOT_AS_DESIRED
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json
@@ -20,6 +20,7 @@ from reconciler.model.units import parse_signal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from reconciler.cli.connection.client import Client
     from reconciler.cli.connection.transport import Answer
     from reconciler.cli.session import Session
     from reconciler.model.answer import OrderResults

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import completion, options
-from reconciler.cli.connection.client import selection
+from reconciler.cli.connection.transport import selection
 from reconciler.cli.errors import DONE
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import DOCUMENTS, print_document

@@ -124,8 +124,11 @@ def command_of(session: Session, name: str, paths: Sequence[str]) -> list[str]:
     script = Path(sys.executable).with_name("reconcile")
     argv = [str(script)] if script.exists() else [sys.executable, "-m", "reconciler.cli"]
     argv += ["--name", name]
-    _, runtime_dir, state_dir = session.choice()
-    for option, folder in (("--runtime-dir", runtime_dir), ("--state-dir", state_dir)):
+    chosen = session.choice()
+    for option, folder in (
+        ("--runtime-dir", chosen.runtime_dir),
+        ("--state-dir", chosen.state_dir),
+    ):
         argv += [option, os.path.abspath(folder)] if folder else []
     allowed = ["--allow-writable-specs"] if os.environ.get(ALLOW) else []
     return [*argv, "run", *allowed, *map(os.path.abspath, paths)]

@@ -8,8 +8,7 @@ import click
 
 from reconciler.cli import completion, options
 from reconciler.cli.commands.watching import keys
-from reconciler.cli.connection.client import selection
-from reconciler.cli.connection.transport import DROPPED, TICK
+from reconciler.cli.connection.transport import DROPPED, TICK, selection
 from reconciler.cli.errors import DONE
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli import completion, options
-from reconciler.cli.errors import DONE, NOT_AS_DESIRED
+from reconciler.cli.errors import DONE
 from reconciler.cli.views import terminal
-from reconciler.cli.views.documents import DOCUMENTS, print_document
-from reconciler.cli.views.layout import Cell
-from reconciler.cli.views.status import View, failing, status_page
-from reconciler.cli.views.summary import problem_count, summary
-from reconciler.model.value import replace
+from reconciler.cli.views.status_screen import FORMATS, Wanted, narrowed, show_status
 
 if TYPE_CHECKING:
-    from reconciler.cli.connection.transport import Map
     from reconciler.cli.session import Session
     from reconciler.model.status import Status
-
-WIDE_ENOUGH_FOR_USAGE: Final = 96
-"""Columns from which on a terminal has room for processor time and memory."""
 
 
 @click.command("status")
@@ -35,7 +26,7 @@ WIDE_ENOUGH_FOR_USAGE: Final = 96
     help="Show it on the whole terminal, problems first, until q or Ctrl-C.",
 )
 @click.option("--failed", is_flag=True, help="Only watchers that are not as desired.")
-@options.output("table", "wide", "json", "yaml", "name")
+@options.output(*FORMATS)
 @options.with_instance
 def status_command(
     session: Session,
@@ -70,9 +61,8 @@ def status_command(
     """
     client = session.client()
     screen = terminal.stdout()
-    wide = output == "wide"
-    usage = wide or (screen.width or 0) >= WIDE_ENOUGH_FOR_USAGE
-    view = View(usage, wide, bool(names or labels), failed)
+    wanted = Wanted(names, labels, failed, output)
+    view = wanted.view(screen)
     if watch:
         if output not in {"table", "wide"} or not screen.is_terminal:
             msg = "--watch needs a terminal and -o table or wide; see also: events -f -o json"
@@ -80,42 +70,10 @@ def status_command(
         from reconciler.cli.commands.watching import watch as show_on
 
         def ask() -> Status:
-            status = client.status(*names, labels=labels, usage=usage)
-            return _narrowed(status) if view.selected else status
+            status = client.status(*names, labels=labels, usage=view.usage)
+            return narrowed(status) if view.selected else status
 
         show_on(client, screen, ask, view)
         return DONE
-    measures = usage and output in {"table", "wide"}
-    answer = client.ask_status(*names, labels=labels, usage=measures)
-    whole = answer.value
-    shown = replace(whole, watchers=failing(whole)) if failed else whole
-    if output in DOCUMENTS:
-        document = answer.document()
-        print_document(_only_failing(document) if failed else document, output)
-    elif output == "name":
-        screen.show(*((Cell(watcher.name),) for watcher in shown.watchers))
-    else:
-        page = _narrowed(shown) if view.selected or failed else shown
-        blocks = status_page(page, time.time_ns(), view)
-        screen.show(*blocks[:-1], summary(whole, selected=view.selected))
-    return status_code(whole, selected=view.selected)
-
-
-def _only_failing(document: Map) -> Map:
-    watchers = cast("list[Map]", document["watchers"])
-    return document | {"watchers": [each for each in watchers if not each["as_desired"]]}
-
-
-def _narrowed(status: Status) -> Status:
-    """Return the status with no other sockets than those of its watchers."""
-    names = {watcher.name for watcher in status.watchers}
-    sockets = tuple(socket for socket in status.sockets if names.intersection(socket.used_by))
-    return replace(status, sockets=sockets)
-
-
-def status_code(status: Status, *, selected: bool = False) -> int:
-    """Return 0 when all that was asked for is as desired, else 3. Unselected, the spec and the revision count, too."""
-    fine = all(watcher.as_desired for watcher in status.watchers)
-    if not selected:
-        fine = fine and problem_count(status) == 0
-    return DONE if fine else NOT_AS_DESIRED
+    answer = client.ask_status(*names, labels=labels, usage=wanted.measures(view))
+    return show_status(screen, wanted, view, answer.value, answer.document)

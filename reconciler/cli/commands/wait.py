@@ -8,7 +8,7 @@ import click
 
 from reconciler.cli import completion, options
 from reconciler.cli.commands.waiting import wait_for
-from reconciler.cli.connection.client import selection
+from reconciler.cli.connection.transport import selection
 from reconciler.cli.errors import DONE, TIMED_OUT
 from reconciler.cli.views import terminal
 from reconciler.cli.views.documents import print_json

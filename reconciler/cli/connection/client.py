@@ -16,7 +16,15 @@ import time
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from reconciler.cli.connection import locate
-from reconciler.cli.connection.transport import DROPPED, Answer, Map, Transport
+from reconciler.cli.connection.transport import (
+    DEFAULT_TIMEOUT_S,
+    DROPPED,
+    Answer,
+    Map,
+    Transport,
+    selection,
+    status_of,
+)
 from reconciler.cli.errors import NoManager, TimedOut
 from reconciler.model.answer import (
     EventEntry,
@@ -36,15 +44,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from reconciler.cli.connection.instances import Instance
+    from reconciler.cli.connection.transport import Labels
     from reconciler.model.answer import OrderResult, RevisionEntry, RunEntry
     from reconciler.model.change import Change
 
-    Labels: TypeAlias = Mapping[str, str] | None
     Results: TypeAlias = Sequence[OrderResult]
 
 __all__ = ["Client", "NoManager", "RequestError", "TimedOut"]
 
-DEFAULT_TIMEOUT_S: Final = 30.0
 WAIT_MARGIN_S: Final = 10.0
 """How much longer than a wait of the manager we wait for its answer."""
 LEFT_OUT: Final = "events.left_out"
@@ -76,8 +83,7 @@ class Client(Transport):
 
     def ask_status(self, *names: str, labels: Labels = None, usage: bool = False) -> Answer[Status]:
         """Return the same with the map that came over the wire: without what is at its default."""
-        asked = {**selection(names, labels), "usage": usage or None, "lean": True}
-        return self.ask(Status, "status", asked)
+        return self.ask(Status, "status", status_of(names, labels, usage=usage))
 
     def plan(self, source: Sequence[str] | None = None) -> Plan:
         """Return what applying the files would change."""
@@ -246,11 +252,6 @@ def _dropped_event(item: Map) -> Map:
     """Return as an event how many events a slow reader has missed."""
     message = f"{item[DROPPED]} events were dropped: the reader is too slow"
     return {"time_ns": time.time_ns(), "type": "stream.dropped", "message": message}
-
-
-def selection(names: Sequence[str], labels: Labels) -> Map:
-    """Return the parameters that say which watchers are meant."""
-    return {"names": list(names) or None, "labels": dict(labels) if labels else None}
 
 
 def _listed(values: Sequence[str] | None) -> list[str] | None:

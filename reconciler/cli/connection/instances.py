@@ -11,11 +11,11 @@ import os
 import re
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
 
 from reconciler.cli.connection import places
 from reconciler.cli.connection.spec_head import Head
 from reconciler.cli.errors import Refused
+from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.value import Struct
 from reconciler.wire.manager_file import read_manager_file
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 CONTROL_SOCKET: Final = "control.sock"
 CREDENTIALS = struct.Struct("iII")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 _LISTENS: Final = 0x10000
 """__SO_ACCEPTCON in the flags of /proc/net/unix."""
-_KNOWN_PLACE = re.compile(
+_KNOWN_PLACE: Final = (
     r"(/run/reconcile|/run/user/[0-9]+/reconcile|/tmp/reconcile-[0-9]+)/([^/]+)/control\.sock"
 )
 
@@ -62,12 +62,17 @@ class Instance(Struct, frozen=True, eq=False):
         return os.path.join(self.runtime_dir, CONTROL_SOCKET)
 
 
-class Choice(NamedTuple):
+class Choice(Struct, frozen=True):
     """What options, or else the environment, choose of an instance; empty is nothing."""
 
     name: str = ""
     runtime_dir: str = ""
     state_dir: str = ""
+
+    @property
+    def says_something(self) -> bool:
+        """Tell whether it chooses anything."""
+        return bool(self.name or self.runtime_dir or self.state_dir)
 
 
 def choice(
@@ -95,7 +100,7 @@ def place(chosen: Choice, head: Head, source: Source | None) -> Instance:
     runtime_dir = chosen.runtime_dir or head.runtime_dir or ""
     name = chosen.name or head.name or (instance_name(None, source) if source else "")
     name = name or os.path.basename(os.path.abspath(runtime_dir))
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         msg = f"{name!r} is not a valid instance name"
         raise Refused(msg, "at most 64 letters, digits, - and _, a letter or digit first")
     runtime_dir = runtime_dir or os.path.join(places.runtime_root(), name)
@@ -162,7 +167,7 @@ def of_others() -> list[tuple[Instance, str]]:
         return []
     for line in lines:
         fields = line.split(None, 7)
-        match = _KNOWN_PLACE.fullmatch(fields[7]) if len(fields) > 7 else None
+        match = re.fullmatch(_KNOWN_PLACE, fields[7]) if len(fields) > 7 else None
         if match is not None and int(fields[3], 16) & _LISTENS:
             folder = os.path.dirname(match[0])
             if folder not in own:

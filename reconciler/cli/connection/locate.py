@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from itertools import chain
-from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.connection import places
 from reconciler.cli.connection.instances import (
@@ -23,6 +22,7 @@ from reconciler.cli.connection.instances import (
 )
 from reconciler.cli.connection.spec_head import Head, loaded_head, read_head
 from reconciler.cli.errors import CommandError, NoManager, Refused
+from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.errors import RequestError
 from reconciler.model.value import replace
 from reconciler.wire.manager_file import is_same_source, read_manager_file
@@ -67,7 +67,7 @@ def find(
     when it runs another, and `NoManager` when nothing says which one is meant.
     """
     chosen = choice(name, runtime_dir, state_dir)
-    if spec is None and not any(chosen) and (own := _own_manager()) is not None:
+    if spec is None and not chosen.says_something and (own := _own_manager()) is not None:
         return own
     source = spec or _source_here()
     if chosen.runtime_dir:

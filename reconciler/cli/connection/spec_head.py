@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Final
 
+from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:
@@ -62,10 +62,8 @@ def loaded_head(daemon: Mapping[str, object]) -> Head:
     return Head(said.get("name"), said.get("runtime_dir"), said.get("state_dir"))
 
 
-_BLOCK = re.compile(r"^daemon:[ \t]*(?:#.*)?\n((?:[ \t]+.*\n|[ \t]*(?:#.*)?\n)+)", re.MULTILINE)
-_FLOW = re.compile(
-    r"^daemon:[ \t]*\{([^{}\n]*(?:\{[^{}\n]*\}[^{}\n]*)*)\}[ \t]*(?:#.*)?$", re.MULTILINE
-)
+_BLOCK: Final = r"(?m)^daemon:[ \t]*(?:#.*)?\n((?:[ \t]+.*\n|[ \t]*(?:#.*)?\n)+)"
+_FLOW: Final = r"(?m)^daemon:[ \t]*\{([^{}\n]*(?:\{[^{}\n]*\}[^{}\n]*)*)\}[ \t]*(?:#.*)?$"
 _ENTRY = r"(?:^|[,\n{{])[ \t]*{key}:[ \t]+(\"[^\"\n]*\"|'[^'\n]*'|[^\s,#}}\"'][^,#}}\n]*)"
 
 
@@ -73,7 +71,7 @@ def daemon_block(text: str) -> tuple[dict[str, str], bool]:
     """Return the fields of a file's `daemon:` block, and whether there can be no others."""
     if "daemon" not in text:
         return {}, True
-    match = _BLOCK.search(text + "\n") or _FLOW.search(text)
+    match = re.search(_BLOCK, text + "\n") or re.search(_FLOW, text)
     if match is None:
         return {}, "daemon" not in re.sub(r"#.*", "", text)
     found: dict[str, str] = {}

@@ -13,25 +13,28 @@ import select
 import socket
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from reconciler.cli.connection.instances import CREDENTIALS, of_others
 from reconciler.cli.errors import CommandError, NoManager, Refused, TimedOut
-from reconciler.model.answer import Hello
+from reconciler.model.annotations import TYPE_CHECKING, Final, Generic, TypeVar, cast
 from reconciler.model.errors import RequestError
 from reconciler.model.value import PlainError, from_plain, to_whole
 from reconciler.wire import rpc
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import Self
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Self, TypeAlias
 
     from reconciler.cli.connection.instances import Instance
+    from reconciler.model.answer import Hello
     from reconciler.model.errors import Code
+
+    Labels: TypeAlias = Mapping[str, str] | None
 
 Map = dict[str, object]
 T = TypeVar("T")
 
+DEFAULT_TIMEOUT_S: Final = 30.0
 CONNECT: Final = "connect"
 DROPPED: Final = "dropped"
 """Key of a notification: how much a slow reader has missed."""
@@ -146,6 +149,8 @@ class Transport:
 
     def hello(self) -> Hello:
         """Return who the manager is: version, name, spec and process ids."""
+        from reconciler.model.answer import Hello
+
         return self.ask(Hello, "hello", {"client": "reconcile-python", "protocol": 1}).value
 
     def owner(self) -> tuple[int, int]:
@@ -355,3 +360,13 @@ def _opened(
     if method == "events.follow" and newest and places is not None:
         given["since"] = newest
     return given
+
+
+def selection(names: Sequence[str], labels: Labels) -> Map:
+    """Return the parameters that say which watchers are meant."""
+    return {"names": list(names) or None, "labels": dict(labels) if labels else None}
+
+
+def status_of(names: Sequence[str], labels: Labels, *, usage: bool) -> Map:
+    """Return the parameters of `status`; what comes back is without what is at its default."""
+    return {**selection(names, labels), "usage": usage or None, "lean": True}

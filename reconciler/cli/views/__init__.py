@@ -8,6 +8,7 @@
 | `terminal` | the terminal or pipe that pages are written to |
 | `phrases` | what all pages share: ages, times, exits, slots, styles of states |
 | `status` | the status: tables of watchers, slots and sockets |
+| `status_screen` | what the command status writes: that page, names, or a document |
 | `summary` | the state of an instance as a whole: its revision, its problems |
 | `causes` | why a watcher is as it is: a chain of causes |
 | `why` | such chains as sentences |

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeAlias
+from collections.abc import Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from reconciler.model.annotations import Final, Literal, TypeAlias
+from reconciler.model.value import Struct, replace
 
 Style: TypeAlias = Literal[
     "", "title", "good", "busy", "bad", "quiet", "cyan", "green", "yellow", "blue", "magenta"
@@ -19,7 +19,7 @@ NOTE_WIDTH: Final = 24
 """A wrapped last column narrower than this is hard to read; other columns go first."""
 
 
-class Cell(NamedTuple):
+class Cell(Struct, frozen=True):
     """Text of one style."""
 
     text: str
@@ -30,7 +30,7 @@ Line: TypeAlias = tuple[Cell, ...]
 """Cells one after another."""
 
 
-class Table(NamedTuple):
+class Table(Struct, frozen=True):
     """Aligned columns; the last one wraps, or is `cut` at the edge. `expendable` columns are left out, in this
     order, when the page is narrow. `least` widths are those of a longer table that this is a part of."""
 
@@ -41,7 +41,7 @@ class Table(NamedTuple):
     least: Sequence[int] = ()
 
 
-class Wrapped(NamedTuple):
+class Wrapped(Struct, frozen=True):
     """A line that is wrapped at words, with further lines indented."""
 
     cells: Line
@@ -61,16 +61,18 @@ def table_or(nothing: str, table: Table) -> Block:
 # Names, messages, notes, errors: all come from specs, workers or other programs at some time. So whatever is
 # painted is cleaned here, in one place, and nobody who makes a page can forget it.
 
-_UNSAFE = re.compile(
-    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
+_UNSAFE: Final = (
+    "[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b-\u200f"
+    "\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
-_COLOUR = re.compile("\x1b\\[[0-9;:]*m")
+"""None of them is printable. Compiled when one is met: that takes as long as to draw a page."""
+_COLOUR: Final = "\x1b\\[[0-9;:]*m"
 
 
 def clean(text: str) -> str:
     """Return text in which nothing can move the cursor, hide text or turn it around: such
     characters are escaped."""
-    return _UNSAFE.sub(_escaped, text)
+    return text if text.isprintable() else re.sub(_UNSAFE, _escaped, text)
 
 
 def clean_lines(text: str) -> str:
@@ -81,7 +83,7 @@ def clean_lines(text: str) -> str:
 def clean_output(data: bytes) -> str:
     """Return one line of a program's output for a terminal: its colours are dropped, other
     controls escaped."""
-    return clean(_COLOUR.sub("", data.decode("utf-8", "backslashreplace").rstrip("\r\n")))
+    return clean(re.sub(_COLOUR, "", data.decode("utf-8", "backslashreplace").rstrip("\r\n")))
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -139,7 +141,8 @@ def _least_width(table: Table) -> int:
 
 
 def _without(table: Table, index: int) -> Table:
-    return table._replace(
+    return replace(
+        table,
         least=(*table.least[:index], *table.least[index + 1 :]),
         columns=table.columns[:index] + table.columns[index + 1 :],
         rows=[row[:index] + row[index + 1 :] for row in table.rows],

@@ -7,9 +7,9 @@ arguments.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from reconciler.cli.views.layout import GAP, Table, Wrapped, clean, plain, width_of, widths_of
+from reconciler.cli.views.layout import GAP, Cell, Table, Wrapped, clean, plain, width_of, widths_of
+from reconciler.model.annotations import TYPE_CHECKING
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,14 +36,19 @@ def paint(blocks: Iterable[Block], *, width: int | None = None, colour: bool = F
 
 def _cleaned(block: Block) -> Block:
     if isinstance(block, Table):
-        return block._replace(rows=[_cleaned_line(row) for row in block.rows])
+        return replace(block, rows=[_cleaned_line(row) for row in block.rows])
     if isinstance(block, Wrapped):
-        return block._replace(cells=_cleaned_line(block.cells))
+        return replace(block, cells=_cleaned_line(block.cells))
     return _cleaned_line(block)
 
 
 def _cleaned_line(line: Line) -> Line:
-    return tuple(cell._replace(text=clean(cell.text)) for cell in line)
+    return tuple([_cleaned_cell(cell) for cell in line])
+
+
+def _cleaned_cell(cell: Cell) -> Cell:
+    text = clean(cell.text)
+    return cell if text is cell.text else Cell(text, cell.style)
 
 
 def _plain_table(table: Table) -> list[str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from reconciler.cli.views.layout import Cell, widths_of
 from reconciler.cli.views.painting import paint
 from reconciler.cli.views.status import watch_page
+from reconciler.model.value import replace
 
 if TYPE_CHECKING:
     from reconciler.cli.views.layout import Block
@@ -58,7 +59,7 @@ def page(
         elif left > 0:
             # Its titles stay in sight: they stand in place of the first row that is.
             rows_left = table.rows[skip : skip + left - 1]
-            seen = drawn(table._replace(rows=rows_left, least=widths_of(table)), ())[:left]
+            seen = drawn(replace(table, rows=rows_left, least=widths_of(table)), ())[:left]
             lines, left, skip = lines + seen, left - len(seen), 0
     where = f"{offset + 1}-{min(offset + room, rows)} of {rows} lines · " if rows > room else ""
     return [*lines, *drawn((Cell(where + _HINT, "quiet"),))], offset

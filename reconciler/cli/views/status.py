@@ -6,8 +6,6 @@ cleaned when the blocks are painted, so that no text can control the terminal.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
-
 from reconciler.cli.views.layout import Block, Cell, Line, Table, Wrapped
 from reconciler.cli.views.mistakes import mistakes, spec_error_blocks
 from reconciler.cli.views.phrases import (
@@ -21,7 +19,9 @@ from reconciler.cli.views.phrases import (
 )
 from reconciler.cli.views.schedule import next_runs_line
 from reconciler.cli.views.summary import revision_lines, summary
+from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.units import format_size
+from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ _DUE: Final = {
 """What is due at a slot's `next_ns`, by its state."""
 
 
-class View(NamedTuple):
+class View(Struct, frozen=True):
     """How a status is looked at."""
 
     usage: bool = False
@@ -67,7 +67,7 @@ def watch_page(status: Status, now_ns: int, view: View) -> tuple[list[Block], li
     head = [summary(status, selected=view.selected), *_remarks(status, now_ns, view)]
     watchers = sorted(failing(status) if view.failed else status.watchers, key=_urgency)
     tables = _tables(status, watchers, now_ns, view)
-    return head, [table._replace(cut=True) for table in tables]
+    return head, [replace(table, cut=True) for table in tables]
 
 
 def _tables(

@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import os
 import sys
-from typing import TYPE_CHECKING, Final, TextIO
 
 from reconciler.cli.views.layout import Block, clean_lines
 from reconciler.cli.views.painting import paint
+from reconciler.model.annotations import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from typing import Self
+    from typing import Self, TextIO
 
 DEFAULT_WIDTH: Final = 80
 _HIDE_CURSOR: Final = "\x1b[?25l"
