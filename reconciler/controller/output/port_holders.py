@@ -93,7 +93,9 @@ def holder_of(wanted: SocketTemplate) -> str:
                 return f"pid {each.pid}"
     # A client's connection keeps its port for a minute after its end, and then nobody has it (TIME_WAIT).
     if there and all(each.raddr for each in there):
-        return "the connection of a client that was given this port, see net.ipv4.ip_local_port_range"
+        return (
+            "the connection of a client that was given this port, see net.ipv4.ip_local_port_range"
+        )
     return ""
 
 
