@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import os
 from functools import partial
-from typing import Final, NoReturn
+from typing import NoReturn
 
 import reconciler
 from reconciler.controller.parts import Parts
@@ -31,9 +31,6 @@ from reconciler.model.observation import (
     SignalReceived,
     SpecApplied,
 )
-
-OBSERVATIONS_PER_ROUND: Final = 500
-"""When thousands of processes end at once, others get their turn in between."""
 
 
 class Controller(Parts):
@@ -87,8 +84,7 @@ class Controller(Parts):
         due = self._wake_at_ns is not None and now_ns >= self._wake_at_ns
         if not self.inbox and not due:
             return
-        observations = self.inbox[:OBSERVATIONS_PER_ROUND]
-        del self.inbox[:OBSERVATIONS_PER_ROUND]
+        observations = self.inbox.take()
         step = self.core.step(observations, now_ns)
         for observation in observations:
             self._taken(observation)

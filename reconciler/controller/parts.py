@@ -19,6 +19,7 @@ from reconciler.controller.probes.prober import Prober
 from reconciler.controller.runtime import clock
 from reconciler.controller.runtime.accounts import LogOwners, SocketOwners
 from reconciler.controller.runtime.config import Config
+from reconciler.controller.runtime.inbox import Inbox
 from reconciler.controller.runtime.keeper_link import Link
 from reconciler.controller.runtime.parts import Runtime
 from reconciler.controller.shutdown import JobsDone, Shutdown
@@ -27,7 +28,6 @@ from reconciler.controller.state.saving import Saving
 from reconciler.controller.state.store import Store
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.action import Notify
-from reconciler.model.observation import Observation
 from reconciler.model.observed import Facts
 from reconciler.model.spec import Spec
 
@@ -53,8 +53,7 @@ class Parts:
     ) -> None:
         """Read the store and meet the keeper. Raises `LinkClosed`."""
         self.config, self.log, self.store = config, log, store
-        self.inbox: list[Observation] = []
-        """What the core is told in the next rounds."""
+        self.inbox = Inbox()
         self.feed = self.inbox.append
         self.runtime = Runtime(log, lambda event: self.output.tell(event))
         hand_over = self.runtime.lanes.hand_over
@@ -92,7 +91,7 @@ class Parts:
         self.output, self.saving, self.specs = output, saving, specs
         self.api = Api(
             config, control, runtime, core, saving, specs, output, self.keeper, say, feed,
-            lambda now, code: self.shutdown.shut_down(now, code), is_ending,
+            lambda now, code: self.shutdown.shut_down(now, code), is_ending, lambda: self.inbox.is_full,
         )  # fmt: skip
 
     def _compose_ends(self) -> None:

@@ -32,8 +32,10 @@ from reconciler.model.value import Struct
 
 MAX_ROUNDS: Final = 200
 """Plans of one watcher within one step; more means that two rules undo each other."""
-ACTIONS_PER_STEP: Final = 500
+ACTIONS_PER_STEP: Final = 200
 """About so much is decided in one step; what more there is to do comes in the next one, and others in between."""
+PLANS_PER_STEP: Final = 200
+"""So many watchers are planned in one step, whether that comes to anything or not."""
 
 
 class Step(Struct, frozen=True):
@@ -87,14 +89,16 @@ class Reconciler(Picture):
         """Plan until nothing more is to be done: an action may open the way for the next."""
         agenda = self.agenda
         agenda.take_backlog()
+        planned = 0
         for _ in range(MAX_ROUNDS):
             self._plan_sockets(now_ns)
             self.note_going(agenda.due_names())
             names = agenda.take()
             for place, name in enumerate(names):
-                if len(self.actions) >= ACTIONS_PER_STEP:
+                if len(self.actions) >= ACTIONS_PER_STEP or planned >= PLANS_PER_STEP:
                     agenda.go_on_later(names[place:])
                     break
+                planned += 1
                 self._plan_watcher(name, now_ns)
             if agenda.is_empty:
                 return

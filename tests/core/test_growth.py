@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.core import changes, verdict, watchers
 from reconciler.core.fold import MAX_REQUESTS
-from reconciler.core.reconciler import ACTIONS_PER_STEP
+from reconciler.core.reconciler import ACTIONS_PER_STEP, PLANS_PER_STEP
 from reconciler.model.intent import Intent
 from reconciler.model.observation import (
     IntentChanged,
@@ -463,6 +463,21 @@ def test_who_is_stopped_is_planned_once_to_be_asked_and_once_at_its_end(
         stage.exit(name, None, signal="TERM")
     assert len(planned) == 100
     assert not stage.alive()
+
+
+def test_a_step_plans_some_of_those_whose_time_has_come_and_the_next_ones_the_others(
+    planned: list[str],
+) -> None:
+    stage = Stage().apply(many(1000)).wait(0.5)
+    planned.clear()
+    core = stage.reconciler
+    steps = 0
+    stage.now += 5 * S
+    while (wake_ns := core.step((), stage.now).wake_at_ns) is not None and wake_ns <= stage.now:
+        assert len(planned) <= PLANS_PER_STEP
+        planned.clear()
+        steps += 1
+    assert 1000 // PLANS_PER_STEP <= steps <= 1000 // 50
 
 
 def test_an_edit_plans_the_watcher_that_was_edited_and_no_other(

@@ -6,6 +6,7 @@ Connections know requests only as what is not answered yet, requests know no met
 |---|---|
 | `auth` | who may ask for what; denied calls are told, without a flood |
 | `connection` | one client's connection, with limits |
+| `lines` | work of requests that is done in pieces |
 | `parts` | puts the room together |
 | `readings` | specs that are read for requests |
 | `request` | one request under way |

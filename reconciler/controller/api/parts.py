@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 
 from reconciler.controller.api.auth import Access
+from reconciler.controller.api.lines import WorkLine
 from reconciler.controller.api.methods.events import EventMethods
 from reconciler.controller.api.methods.exec import ExecMethods
 from reconciler.controller.api.methods.logs import LOG_STEP_MS, LogMethods
@@ -54,6 +55,7 @@ class Api:
         feed: Callable[[Observation], None],
         shut_down: Callable[[bool, int | None], bool],
         is_ending: Callable[[], bool],
+        is_core_behind: Callable[[], bool],
     ) -> None:
         reactor, lanes, border, log = runtime.reactor, runtime.lanes, runtime.border, runtime.log
         tell, board, source = output.tell, output.board, specs.source
@@ -71,8 +73,9 @@ class Api:
         self.logs = LogMethods(
             core, self.streams, output.log_places, output.last_lines.birth, watch
         )
-        watchers = WatcherMethods(core, saving, self.waiters, feed)
-        self.status = StatusMethods(config, keeper, core, board, specs, saving)
+        lines = WorkLine(reactor), WorkLine(reactor)
+        watchers = WatcherMethods(core, saving, self.waiters, feed, is_core_behind, *lines)
+        self.status = StatusMethods(config, keeper, core, reactor, board, specs, saving)
         handlers = handlers_of(
             self.status,
             EventMethods(output.event_log, self.streams),

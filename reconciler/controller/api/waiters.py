@@ -5,8 +5,10 @@ When that is, `core.goals` says. Looked at only when one of the watchers in ques
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import insort
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Final
 
 from reconciler.controller.api.request import Request
@@ -59,13 +61,17 @@ class Pursuit:
         self._stale |= found
         return bool(found)
 
-    def look(self) -> None:
-        """Judge the goals that may have come about."""
+    def look(self, turn_is_over: Callable[[], bool]) -> bool:
+        """Judge the goals that may have come about, as many as this turn has time for; True when that was all."""
         now_ns = clock.now_ns()
         self._stale |= {name for name, at_ns in self._changing.items() if at_ns <= now_ns}
-        for name in sorted(self._stale & self._open.keys()):
-            self._judge(name)
-        self._stale.clear()
+        while self._stale:
+            name = self._stale.pop()
+            if name in self._open:
+                self._judge(name)
+                if turn_is_over():
+                    break
+        return not self._stale
 
     def _judge(self, name: str) -> None:
         left = []
@@ -77,7 +83,9 @@ class Pursuit:
             if found.state == "open":
                 left.append(goal)
             elif found.state == "failed":
-                self.failed.append({"name": name, "message": found.message})
+                insort(
+                    self.failed, {"name": name, "message": found.message}, key=itemgetter("name")
+                )
         self._changing.pop(name, None)
         if left:
             self._open[name] = left
@@ -99,6 +107,8 @@ class GoalWaiter(Part):
     results: Sequence[Mapping[str, object]]
     timeout_ns: int | None
     pursuit: Pursuit
+    is_looking: bool = False
+    """There was no time for all that it has to look at: it goes on in the next turn."""
 
     def late(self, board: StatusBoard) -> RequestError:
         """Return what is answered when it takes too long."""
@@ -182,7 +192,9 @@ class Waiters(Part):
     def touched(self, names: frozenset[str]) -> None:
         """Look again at those that wait for one of these watchers."""
         for waiter in tuple(self._waiting):
-            if isinstance(waiter, GoalWaiter) and waiter.pursuit.touched(names):
+            if not isinstance(waiter, GoalWaiter) or not waiter.pursuit.touched(names):
+                continue
+            if not waiter.is_looking:
                 waiter.request.guard(partial(self._look, waiter))
 
     def answered(self, deliveries: Sequence[Delivery]) -> None:
@@ -211,7 +223,9 @@ class Waiters(Part):
     def _look(self, waiter: GoalWaiter) -> None:
         if waiter not in self._waiting:
             return
-        waiter.pursuit.look()
+        if not waiter.pursuit.look(lambda: self.reactor.turn_is_over):
+            self._look_on(waiter)
+            return
         if waiter.pursuit.is_over:
             self._drop(waiter)
             waiter.request.reply({"results": waiter.results, "failed": waiter.pursuit.failed})
@@ -219,6 +233,17 @@ class Waiters(Part):
         again = waiter.pursuit.next_look_ns()
         look = partial(self._look, waiter)
         self.reactor.at((waiter, "again"), again, lambda: waiter.request.guard(look))
+
+    def _look_on(self, waiter: GoalWaiter) -> None:
+        """Look at the rest in the next turn."""
+
+        def go_on() -> None:
+            waiter.is_looking = False
+            self._look(waiter)
+
+        if not waiter.is_looking:
+            waiter.is_looking = True
+            self.reactor.soon(lambda: waiter.request.guard(go_on))
 
     def _take_deliveries(self, waiter: SignalWaiter, deliveries: Sequence[Delivery]) -> None:
         for each in deliveries:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
 from reconciler.controller.runtime import clock
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.status import WatcherStatus
 from reconciler.model.value import Part, Struct, field
 from reconciler.wire import rpc
+
+MAX_PASSES: Final = 5
+"""So often it is looked which fragments were touched while others were made."""
 
 
 class _Fragment(Struct, frozen=True):
@@ -84,6 +88,27 @@ class StatusBoard(Part):
             name, clock.now_ns(), clock.wall_offset_ns(), self.last_lines(name)
         )
 
+    def made_ready(self, names: Iterable[str] | None, *, lean: bool = True) -> Iterator[None]:
+        """Pack these watchers (None: all) and look at all that were touched, one at a time.
+
+        Then `packed` has little to do; what is touched meanwhile is packed again, by that at the latest.
+        """
+        pack = self._lean if lean else self._whole
+        for _ in range(MAX_PASSES):
+            asked = self.core.names() if names is None else names
+            missing = [n for n in asked if not self._is_ready(n, lean=lean)]
+            touched = [n for n in self._stale if not self._is_ready(n, lean=True)]
+            work = dict.fromkeys(touched, self._lean) | dict.fromkeys(missing, pack)
+            for name, make in work.items():
+                if self.core.has(name):
+                    make(name)
+                yield
+            if not work:
+                return
+
+    def _is_ready(self, name: str, *, lean: bool) -> bool:
+        return not _is_void(self._fragments.get(name)) and (lean or name in self._wholes)
+
     def packed(self, names: Iterable[str] | None = None, *, lean: bool = False) -> bytes:
         """Return how these watchers are, packed; None: all."""
         packed = self._lean if lean else self._whole
@@ -108,7 +133,7 @@ class StatusBoard(Part):
 
     def _fragment(self, name: str) -> _Fragment:
         found = self._fragments.get(name)
-        if found is None or _is_over(found):
+        if found is None or _is_void(found):
             now = clock.now_ns()
             status, offset = self.of(name), clock.wall_offset_ns()
             dues = [slot.next_ns - offset for slot in status.slots if slot.next_ns is not None]
@@ -127,5 +152,8 @@ def _is_stuck(one: WatcherStatus) -> bool:
     return is_waiting and all(slot.stuck or slot.as_desired for slot in one.slots)
 
 
-def _is_over(fragment: _Fragment) -> bool:
+def _is_void(fragment: _Fragment | None) -> bool:
+    """Tell whether a fragment is to be made, or made anew."""
+    if fragment is None:
+        return True
     return fragment.changes_at_ns is not None and fragment.changes_at_ns <= clock.now_ns()

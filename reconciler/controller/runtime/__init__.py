@@ -9,6 +9,7 @@
 | `config` | what the controller is started with |
 | `file_watch` | the thread that notices changes of files |
 | `announced` | what the kernel announces of folders and of the way there |
+| `inbox` | what the core is told in the next rounds |
 | `keeper_link` | events from and actions to the keeper |
 | `lanes` | background tasks, by speed and kind |
 | `parts` | puts the room together |

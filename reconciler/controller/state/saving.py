@@ -10,7 +10,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from reconciler.controller.runtime.borders import Border, Fatal
-from reconciler.controller.state.records import EventsWritten, Record, RunWritten
+from reconciler.controller.state.records import (
+    EventsWritten,
+    GenerationWritten,
+    IntentWritten,
+    Record,
+    RunWritten,
+)
 from reconciler.controller.state.store import (
     Answer,
     Damaged,
@@ -86,6 +92,15 @@ class Saving(Part):
         if generation is not None:
             observed = replace(observed, job=replace(observed.job, generation=generation))
         return observed
+
+    def accept(self, entries: Sequence[IntentWritten | GenerationWritten]) -> None:
+        """Take note of what is being stored: whoever asks next builds upon it."""
+        for entry in entries:
+            match entry:
+                case IntentWritten(watcher, intent):
+                    self.intents[watcher] = intent
+                case GenerationWritten(watcher, generation):
+                    self.generations[watcher] = generation
 
     def taken(self, observation: Observation) -> None:
         """Forget what the core has by now."""

@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from conftest import Instance, raised, service, until
 from paper_keeper import PaperKeeper
 
-from reconciler.controller import controller
-from reconciler.controller.runtime import clock
+from reconciler.controller.runtime import clock, inbox
 from reconciler.controller.runtime.lanes import Lanes
 from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs.secrets import (
@@ -108,7 +107,7 @@ def test_a_start_under_the_former_spec_has_its_value_however_long_the_queue(
     instance: Instance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new spec, which has no secret, waits behind a death that the core has not heard of."""
-    monkeypatch.setattr(controller, "OBSERVATIONS_PER_ROUND", 1)
+    monkeypatch.setattr(inbox, "OBSERVATIONS_PER_ROUND", 1)
     instance.store(by_hand(file_secret(instance.folder)))
     instance.start()
     until(lambda: spawned(instance) == [VALUE])

@@ -176,9 +176,16 @@ class GoalStream(PacedStream):
         if self.pursuit.touched(names):
             super().touched(names)
 
+    def pump(self) -> bool:
+        """Look at what was touched, as much in each turn as it has time for, and send how it stands after that."""
+        if not self._is_due or self.is_over or not self.connection.has_room:
+            return False
+        if not self.pursuit.look(lambda: self.reactor.turn_is_over):
+            return True
+        return super().pump()
+
     def look(self) -> tuple[dict[str, object], int | None]:
         """Return who is waited for, and what cannot come about any more."""
-        self.pursuit.look()
         left, done = self.pursuit.names, self.pursuit.is_over
         standing = {
             "waiting": self.board.waiting(left[:MAX_WAITING_SHOWN]),

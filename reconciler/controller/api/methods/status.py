@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Literal, TypeAlias
 
+from reconciler.controller.api.lines import in_pieces
 from reconciler.controller.api.request import Answer, Request
 from reconciler.controller.api.selectors import Slots, Wanted, select, wanted
 from reconciler.controller.output.status_board import StatusBoard
 from reconciler.controller.output.usage import Usage, usage_of
 from reconciler.controller.runtime.config import Config
+from reconciler.controller.runtime.reactor import Reactor
 from reconciler.controller.specs.parts import Specs
 from reconciler.controller.state.saving import Saving
 from reconciler.core.events import orphan_message
@@ -35,6 +37,7 @@ class StatusMethods(Part):
     config: Config
     keeper: KeeperIntroduced
     core: Reconciler
+    reactor: Reactor
     board: StatusBoard
     specs: Specs
     saving: Saving
@@ -46,20 +49,35 @@ class StatusMethods(Part):
         is_whole = not usage and selection.is_all
         slots = {} if is_whole else select(self.core, selection).slots
 
+        statuses: list[WatcherStatus] = []
+
         def looked() -> None:
-            if not usage and all(each is None for each in slots.values()):
+            if usage or any(each is not None for each in slots.values()):
+                in_pieces(self.reactor, request, ones(), shown)
+            else:
                 names = None if is_whole else tuple(slots)
-                packed = self.board.packed(names, lean=lean)
-                request.finish(Answer(self.around(packed, names)))
-                return
-            statuses = [self._status(*each) for each in slots.items()]
+                pieces = self.board.made_ready(names, lean=lean)
+                in_pieces(self.reactor, request, pieces, partial(ready, names))
+
+        def ready(names: tuple[str, ...] | None) -> None:
+            packed = self.board.packed(names, lean=lean)
+            request.finish(Answer(self.around(packed, names)))
+
+        def ones() -> Iterator[None]:
+            for name, chosen in slots.items():
+                if self.core.has(name):  # it may have gone meanwhile
+                    statuses.append(self._status(name, chosen))
+                yield
+            yield from self.board.made_ready(())
+
+        def shown() -> None:
             if not usage:
                 request.finish(Answer(self.around(pack(statuses), slots)))
                 return
             pids = [slot.pid for one in statuses for slot in one.slots if slot.pid is not None]
-            request.in_lane("processes", lambda: usage_of(pids), partial(used, statuses))
+            request.in_lane("processes", lambda: usage_of(pids), used)
 
-        def used(statuses: list[WatcherStatus], found: dict[int, Usage]) -> None:
+        def used(found: dict[int, Usage]) -> None:
             watchers = pack([_with_usage(status, found) for status in statuses])
             request.finish(Answer(self.around(watchers, slots)))
 

@@ -6,10 +6,11 @@ refused because something else is under way: the core works off what is wanted i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from reconciler.controller.api.lines import Piece, WorkLine
 from reconciler.controller.api.request import Request
 from reconciler.controller.api.selectors import Selected, Wanted, labels_of, select, wanted
 from reconciler.controller.api.waiters import SignalWaiter, Waiters
@@ -25,8 +26,7 @@ from reconciler.core import intents, orders
 from reconciler.core.orders import Subject
 from reconciler.core.reconciler import Reconciler
 from reconciler.model.errors import RequestError
-from reconciler.model.intent import Intent, RequestedBy
-from reconciler.model.job import Generation
+from reconciler.model.intent import RequestedBy
 from reconciler.model.observation import IntentChanged, JobChanged, Observation
 from reconciler.model.order import Decision, Goal
 from reconciler.model.process import ProcessId, Running, pid_of
@@ -45,17 +45,54 @@ class Order(Part):
     length_ns: int | None = None
     """How long it shall count; None: until it is taken back."""
     results: list[dict[str, object]] = field(default_factory=list)
-    entries: list[IntentWritten | GenerationWritten] = field(default_factory=list)
-    when_written: list[Callable[[], None]] = field(default_factory=list)
+    goals: list[Goal] = field(default_factory=list)
+    decisions: list[tuple[str, Decision]] = field(default_factory=list)
+    """What was decided, by watcher."""
+    signalled: set[tuple[str, int]] = field(default_factory=set)
+    """Of a signal: the slots that get it."""
+
+    def take(self, it: Subject, decision: Decision) -> None:
+        """Take what was decided for a watcher."""
+        more: dict[str, object] = {"taken": decision.taken}
+        if decision.goal is not None:
+            more["goal"] = to_plain(decision.goal)
+            self.goals.append(decision.goal)
+        if decision.fired or decision.running:
+            known = it.observed.job.generation
+            newest = decision.generation or known
+            more |= {
+                "generation": newest.number if newest is not None else 0,
+                "fired": decision.fired,
+                "queued": decision.queued,
+                "running": [_running(it, slot) for slot in decision.running],
+            }
+        self.results.append({"name": it.name, "message": decision.message, **more})
+        self.decisions.append((it.name, decision))
+
+    def entries(self) -> Iterator[IntentWritten | GenerationWritten]:
+        """Yield what is to be stored."""
+        for name, decision in self.decisions:
+            if decision.intent is not None:
+                yield IntentWritten(name, decision.intent)
+            if decision.generation is not None:
+                yield GenerationWritten(name, decision.generation)
 
 
 class WatcherMethods(Part):
-    """`start`, `stop` and the like."""
+    """`start`, `stop` and the like.
+
+    What a request means for many watchers is decided over as many turns as it takes, stored as a whole, and then
+    carried out over many turns: what others see of it then has happened.
+    """
 
     core: Reconciler
     saving: Saving
     waiters: Waiters
     feed: Callable[[Observation], None]
+    is_core_behind: Callable[[], bool]
+    """What is fed now has to wait for a later round than the next one."""
+    deciding: WorkLine
+    carrying_out: WorkLine
 
     def start(self, request: Request, asked: methods.ForSomeTime) -> None:
         """Start watchers, slots or jobs, and first what these require and nobody has started."""
@@ -148,16 +185,25 @@ class WatcherMethods(Part):
         except ValueError as error:
             message = f"signal: {error}, found {asked.signal!r}"
             raise RequestError(code="invalid_request", message=message) from None
-        order, at_ns, sent = Order(request), clock.now_ns(), set[tuple[str, int]]()
-        for name, slots in selected.slots.items():
-            it = self._subject(order, name, slots, by_name=name in selected.by_name)
-            self._carry_out(order, it, orders.signal(it, word, at_ns, asked.reach))
-            sent |= {(name, slot) for slot in it.running}
-        if not sent:
-            request.reply({"results": order.results})
-            return
-        within_ns = SENT_WITHIN_NS if asked.timeout_ns is None else asked.timeout_ns
-        self.waiters.begin(SignalWaiter(request, order.results, within_ns, at_ns, sent))
+        order, at_ns = Order(request), clock.now_ns()
+
+        def decide(it: Subject) -> Decision:
+            order.signalled.update((it.name, slot) for slot in it.running)
+            return orders.signal(it, word, at_ns, asked.reach)
+
+        def decided() -> None:
+            if order.signalled:
+                within_ns = SENT_WITHIN_NS if asked.timeout_ns is None else asked.timeout_ns
+                self.waiters.begin(
+                    SignalWaiter(request, order.results, within_ns, at_ns, order.signalled)
+                )
+            self.carrying_out.add(request, self._carry_out(order), sent)
+
+        def sent() -> None:
+            if not order.signalled:
+                request.reply({"results": order.results})
+
+        self.deciding.add(request, self._decide(order, selected, decide), decided)
 
     # ---- carrying out ----
 
@@ -203,22 +249,28 @@ class WatcherMethods(Part):
 
         `length_ns` is for how long it counts; None: until it is taken back.
         """
-        order, goals = Order(request, length_ns), list[Goal]()
+        order = Order(request, length_ns)
+
+        self.deciding.add(
+            request, self._decide(order, selected, decide), lambda: self._store(order, asked)
+        )
+
+    def _decide(
+        self, order: Order, selected: Selected, decide: Callable[[Subject], Decision]
+    ) -> Iterator[Piece]:
+        """Decide for each watcher of a selection."""
         for name, slots in selected.slots.items():
             it = self._subject(order, name, slots, by_name=name in selected.by_name)
-            decision = decide(it)
-            self._carry_out(order, it, decision)
-            if decision.goal is not None:
-                goals.append(decision.goal)
-        self._answer(order, asked, goals)
+            order.take(it, decide(it))
+            yield None
 
     def answer_again(
         self, request: Request, asked: methods.Waiting, results: Sequence[Mapping[str, object]]
     ) -> None:
         """Answer an order that a former controller wrote down; nobody may have heard of that."""
         order = Order(request, results=[dict(each) for each in results])
-        goals: list[Goal] = [from_plain(Goal, r["goal"]) for r in order.results if "goal" in r]
-        self._answer(order, asked, goals)
+        order.goals = [from_plain(Goal, r["goal"]) for r in order.results if "goal" in r]
+        self._store(order, asked)
 
     def _subject(
         self, order: Order, name: str, slots: tuple[int, ...] | None, *, by_name: bool
@@ -228,28 +280,26 @@ class WatcherMethods(Part):
         observed, by = self.saving.observed(name), self._requested_by(order)
         return replace(it, observed=observed, slots=slots, by_name=by_name, by=by)
 
-    def _carry_out(self, order: Order, it: Subject, decision: Decision) -> None:
-        """Write down what a decision changes, tell the core of it, and say it."""
-        if decision.intent is not None:
-            self._intend(order, it.name, decision.intent)
-        if decision.generation is not None:
-            self._generate(order, it.name, decision.generation)
-        for observation in decision.observations:
-            self.feed(observation)
-        more: dict[str, object] = {"taken": decision.taken}
-        if decision.goal is not None:
-            more["goal"] = to_plain(decision.goal)
-        if decision.fired or decision.running:
-            known = it.observed.job.generation
-            newest = decision.generation or known
-            more |= {
-                "generation": newest.number if newest is not None else 0,
-                "fired": decision.fired,
-                "queued": decision.queued,
-                "running": [_running(it, slot) for slot in decision.running],
-            }
-        order.results.append({"name": it.name, "message": decision.message, **more})
-        order.request.tell(decision.message, it.name)
+    def _carry_out(self, order: Order) -> Iterator[Piece]:
+        """Tell the core, and people, what was decided of each watcher.
+
+        The last of it is with the core after its next round, so that whoever looks then finds what was asked for.
+        """
+        for name, decision in order.decisions:
+            while self.is_core_behind():
+                yield "later"
+            order.request.tell(decision.message, name)
+            for observation in decision.observations:
+                self.feed(observation)
+            if decision.intent is not None:
+                self.feed(IntentChanged(name, decision.intent))
+            if decision.generation is not None:
+                # Its runs are taken as they are by now: one may have ended while this was written.
+                job = self.core.observed(name).job
+                self.feed(
+                    JobChanged(name, replace(job, generation=decision.generation, known=True))
+                )
+            yield None
 
     # ---- writing down ----
 
@@ -263,50 +313,35 @@ class WatcherMethods(Part):
         )
         return RequestedBy(order.request.who, order.request.reason, wall_ns, until)
 
-    def _intend(self, order: Order, name: str, intent: Intent) -> None:
-        """Store an operator's word about a watcher, then put it before the core."""
-        self.saving.intents[name] = intent
-        order.entries.append(IntentWritten(name, intent))
-        order.when_written.append(lambda: self.feed(IntentChanged(name, intent)))
-
-    def _generate(self, order: Order, name: str, generation: Generation) -> None:
-        """Store a new generation of a job, then put it before the core."""
-        self.saving.generations[name] = generation
-
-        def written() -> None:
-            # Its runs are taken as they are by now: one may have ended while this was written.
-            job = replace(self.core.observed(name).job, generation=generation, known=True)
-            self.feed(JobChanged(name, job))
-
-        order.entries.append(GenerationWritten(name, generation))
-        order.when_written.append(written)
-
-    def _answer(self, order: Order, asked: methods.Waiting, goals: Sequence[Goal]) -> None:
-        """Write an order down together with its answer, and answer when that lies on the disk, or when it is done.
+    def _store(self, order: Order, asked: methods.Waiting) -> None:
+        """Write an order down together with its answer, and carry it out when that lies on the disk.
 
         A controller that dies in between leaves no half of an order, and the next one knows the order
         again when its caller repeats it for want of an answer.
         """
-        request = order.request
+        request, entries = order.request, tuple(order.entries())
 
-        def stored() -> None:
-            for each in order.when_written:
-                each()
+        def carried_out() -> None:
             if asked.wait:
-                self.waiters.add(request, order.results, goals, asked.timeout_ns)
+                self.waiters.add(request, order.results, order.goals, asked.timeout_ns)
             else:
                 request.reply({"results": order.results})
 
-        if not (order.entries or self.saving.intents or self.saving.generations):
+        def stored() -> None:
+            self.carrying_out.add(request, self._carry_out(order), carried_out)
+
+        if not (entries or self.saving.intents or self.saving.generations):
             stored()
             return
+        if entries:
+            request.refuse_at_the_end()
+        self.saving.accept(entries)
         answered = None
         if request.request_id is not None:
             key = request.uid, request.request_id
             answered = Answered(*key, request.method, tuple(order.results))
         # What changes nothing waits too for what was said before: it counts for whom it answers.
-        entry = OrderWritten(tuple(order.entries), answered)
-        self.saving.write_then(entry, stored, request.guard)
+        self.saving.write_then(OrderWritten(entries, answered), stored, request.guard)
 
 
 def _running(it: Subject, slot: int) -> dict[str, object]:
