@@ -153,7 +153,7 @@ class Kernel(Protocol):
         """Return one child or adopted process that has died, and forget it; None when none is left."""
 
     def children(self) -> set[int]:
-        """Return the pids of all children; they stay theirs until `reap` tells them."""
+        """Return the pids of all children that we did not start, perhaps of others, too; theirs until `reap`."""
 
     def identify(self, pid: int) -> Identity | None:
         """Return whose a process is, None when it is gone."""

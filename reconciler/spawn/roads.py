@@ -1,7 +1,7 @@
 """From a launch to a process, by one of two roads; what fails before the program runs is told exactly.
 
-posix_spawn runs no Python in the child, so it is taken whenever nothing needs code there. The keeper has
-one thread, so it may put on the child's umask, folder and limit of files for the time of the call.
+posix_spawn runs no Python in the child, so it is taken whenever nothing needs code there. Nothing else is at
+work in the keeper meanwhile, so it may put on the child's umask, folder and limit of files for the time of the call.
 fork is for what only the child itself can do (LISTEN_PID, another user, limits, priorities), for a control
 group, in which a child must be born, and where a file system is mounted that may keep who looks for folder
 and program waiting: posix_spawn returns only when the program runs. The child tells a failure on a pipe that

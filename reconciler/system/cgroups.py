@@ -223,7 +223,8 @@ def limit(groups: Groups | None, pid: int, limits: GroupLimits, former: GroupLim
 def fork_into(group: int) -> int:
     """Fork a child that is in a group from its first instant; return as fork(2) does. Raises `OSError`.
 
-    No handler of the interpreter runs around it: the keeper has one thread and no locks to mend.
+    No handler of the interpreter runs around it: the keeper's other thread, if there is one, is at rest, and there are
+    no locks to mend.
     """
     arguments = _ARGUMENTS.pack(_CLONE_INTO_CGROUP, 0, 0, 0, signal.SIGCHLD, 0, 0, 0, 0, 0, group)
     # The interpreter's lock is kept: nobody else could give it back in the child.

@@ -155,7 +155,8 @@ def test_pid_1_reaps_strangers_and_ends_with_its_exit_code() -> None:
 
 
 def children_of(pid: int) -> list[int]:
-    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(each) for thread in threads for each in thread.read_text().split()]
 
 
 def zombies(parent: int) -> list[int]:

@@ -11,6 +11,7 @@ errno comes then, and the name of the call that failed.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import importlib
 import mmap
@@ -73,7 +74,10 @@ SOCKET_CALLS: Final = (
 )  # fmt: skip
 EPOLL_CALLS: Final = ("register", "modify")
 WRAPPED: Final = frozenset(
-    {"os.walk", "socket.socket", "select.epoll", "selectors.EpollSelector", "ctypes.CDLL"}
+    {
+        *("os.walk", "socket.socket", "select.epoll", "selectors.EpollSelector", "ctypes.CDLL"),
+        "_thread.start_new_thread",
+    }
 )
 """Made to fail in other ways than by their name; `os.walk` answers nothing where it cannot look."""
 SURE: Final = {
@@ -97,6 +101,7 @@ SURE: Final = {
         "socket.CMSG_SPACE", "ctypes.memmove",
         "socket.htons", "socket.inet_pton", "ctypes.Structure", "ctypes.c_uint64", "ctypes.byref", "ctypes.sizeof",
         "signal.signal", "signal.pthread_sigmask", "signal.set_wakeup_fd", "resource.setrlimit",
+        "_thread.allocate_lock", "_thread.stack_size",
     ),
     "the end": ("os._exit",),
     "what a process does first that was forked: it fails as any program fails": ("signal.default_int_handler",),
@@ -174,6 +179,8 @@ def install(path: str) -> None:
     stand_ins["ctypes"].CDLL = lambda *arguments, **options: _Library(
         failing, *arguments, **options
     )
+    stand_ins["_thread"] = _stand_in(failing, "_thread", ())
+    stand_ins["_thread"].start_new_thread = _starting(failing)
     for each in MODULES:
         module = importlib.import_module(f"reconciler.{each}")
         for name, stand_in in stand_ins.items():
@@ -198,6 +205,20 @@ def _wrapped(failing: Failing, name: str, real: Any) -> Any:
     def call(*arguments: Any, **options: Any) -> Any:
         failing.call(name)
         return real(*arguments, **options)
+
+    return call
+
+
+def _starting(failing: Failing) -> Any:
+    """Return what starts threads, which says otherwise that it cannot."""
+
+    def call(*arguments: Any) -> int:
+        try:
+            failing.call("_thread.start_new_thread")
+        except OSError as error:
+            msg = "can't start new thread"
+            raise RuntimeError(msg) from error
+        return _thread.start_new_thread(*arguments)
 
     return call
 

@@ -307,9 +307,10 @@ def _environ(process: str) -> bytes:
 def children_of(pid: int) -> list[int]:
     """Return the children of a process, none when it is gone."""
     try:
-        return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        lists = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
         return []
+    return [int(n) for each in lists for n in each.split()]
 
 
 def pid_in(link: Link, id_: ProcessId) -> int:

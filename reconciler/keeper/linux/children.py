@@ -10,6 +10,7 @@ from reconciler.keeper.kernel import Child, Executed
 from reconciler.model.process import Exit, Launch, LaunchError
 from reconciler.sockets.sockets import fd_of
 from reconciler.spawn.launch_errors import failed, step
+from reconciler.spawn.nursery import Nursery
 from reconciler.spawn.roads import (
     Order,
     fork,
@@ -54,7 +55,7 @@ class Children:
     ) -> None:
         self._loop = loop
         self._pidfds = pidfds
-        self._deaths, self._groups = deaths, deaths.groups
+        self._deaths, self._groups, self._nursery = deaths, deaths.groups, Nursery()
         self._place, self._user = place, user
         self._output, self._notify = streams
         self._marker = marker
@@ -68,7 +69,7 @@ class Children:
         self._mounts = Mounts()
 
     def all(self) -> set[int]:
-        """Return the pids of all children; they stay theirs until `reap` tells them."""
+        """Return the pids of all children but those from the nursery; they stay theirs until `reap` tells them."""
         return {*map(int, read_all(self._list).split())}
 
     def spawn(
@@ -93,11 +94,11 @@ class Children:
                 self._births.expect()
                 # On the plain road the keeper waits until the program runs; a fork of it waits for itself.
                 if not (is_grouped or needs_fork(launch) or self._mounts.may_hang()):
-                    pid = spawn_plainly(prepare(order, self._place), self._place)
+                    prepared = prepare(order, self._place)
+                    pid = self._nursery.make(lambda: spawn_plainly(prepared, self._place))
                 else:
                     pid = self._fork(order, is_grouped=is_grouped)
-            former = self._pidfds.replaced(pid)
-            executed = pid not in self._launching
+            former, executed = self._pidfds.replaced(pid), pid not in self._launching
             limits = {} if self._groups is None else self._groups.limits_of(pid)
             return Child(
                 pid, executed, streams, notify_socket, self._births.of(pid), former, limits
