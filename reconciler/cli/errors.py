@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from reconciler.model.annotations import Final
+from typing import Final
 
 DONE: Final = 0
 FAILED: Final = 1

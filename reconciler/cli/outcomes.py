@@ -9,11 +9,11 @@ import contextlib
 import errno
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from reconciler.cli import errors
 from reconciler.cli.views import terminal
 from reconciler.cli.views.layout import Block, Cell, Wrapped
-from reconciler.model.annotations import TYPE_CHECKING
 from reconciler.model.errors import RequestError, SpecError
 from reconciler.model.value import PlainError, from_plain
 

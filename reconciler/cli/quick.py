@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from typing import NoReturn
 
 from reconciler import model
 
@@ -20,6 +21,8 @@ PLACES = {"--name": "name", "--runtime-dir": "runtime_dir", "--state-dir": "stat
 """Options that may stand before the command, too."""
 VALUES = {**PLACES, "-o": "output", "--output": "output"}
 OUTPUTS = ("table", "wide", "name", "json")
+LONG = "_RECONCILE_LONG"
+"""Set for a process that is to go the long way, since the quick one has failed."""
 COMPLETES = "_RECONCILE_COMPLETE"
 """Set when a shell wants to know how a line may go on: click answers that."""
 
@@ -52,10 +55,9 @@ def read(arguments: list[str]) -> tuple[list[str], dict[str, str]] | None:
 
 def status(arguments: list[str]) -> int | None:
     """Show the status as a command line asks and return the exit code; None when that has to go the long way."""
-    line = read(arguments)
+    line = None if os.environ.pop(LONG, "") else read(arguments)
     if line is None or COMPLETES in os.environ or None in (sys.stdout, sys.stderr):
         return None
-    before = {*sys.modules}
     gc.disable()  # what is imported stays until the end, which is near: there is nothing to be found
     model.shows_only = True
     try:
@@ -63,10 +65,15 @@ def status(arguments: list[str]) -> int | None:
 
         code = outcomes.guarded(lambda: _show(*line))
     except Exception:  # whatever it is, the long way says what is to be said of it
-        _forget(before)
-        return None
+        _go_the_long_way()
     gc.freeze()  # nor is it looked through at the end
     return code
+
+
+def _go_the_long_way() -> NoReturn:
+    """Begin anew: all that is imported here was made of other values. Nothing has been written yet."""
+    os.environ[LONG] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def _show(names: list[str], said: dict[str, str]) -> int:
@@ -92,14 +99,3 @@ def _show(names: list[str], said: dict[str, str]) -> int:
             raise
     terminal.stderr().write(remark)
     return show_status(screen, wanted, view, answer.value, answer.document)
-
-
-def _forget(before: set[str]) -> None:
-    """Let all be imported anew that was made of other values."""
-    gc.enable()
-    model.shows_only = False
-    for name in [*sys.modules]:
-        if name not in before and name.startswith("reconciler."):
-            del sys.modules[name]
-            package, _, last = name.rpartition(".")
-            vars(sys.modules.get(package, model)).pop(last, None)

@@ -25,7 +25,6 @@
 | `digest` | SHA-256 and BLAKE2 without OpenSSL |
 | `hiding` | what is never shown: values with secret names, passwords in commands |
 | `errors` | mistakes of users and requests, with place and hint |
-| `annotations` | the words of `typing` that annotations use |
 | `lightly` | what values are made of where they are only shown |
 """
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.model.annotations import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal
+
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:

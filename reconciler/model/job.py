@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.model.annotations import Literal, TypeAlias
+from typing import Literal, TypeAlias
+
 from reconciler.model.process import Exit
 from reconciler.model.value import Struct, field
 

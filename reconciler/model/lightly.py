@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import sys
 from types import GenericAlias, NoneType, UnionType
-
-from reconciler.model.annotations import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -148,6 +147,9 @@ def _reader(kind: Plain) -> Callable[[Plain], Plain]:
     if isinstance(kind, GenericAlias) and kind.__origin__ is tuple and kind.__args__[1:] == (...,):
         read_each = _reader(kind.__args__[0])
         return lambda plain: tuple(map(read_each, _as(list, plain)))
+    origin: Plain = get_origin(kind)
+    if origin is Literal:
+        return _SCALARS[str]
     raise Unlike
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final, Literal, TypeAlias
 
-from reconciler.model.annotations import Final, Literal, TypeAlias
 from reconciler.model.units import SECOND_NS, format_few, signal_number
 from reconciler.model.value import Struct, Tagged, Word, field
 

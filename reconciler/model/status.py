@@ -6,7 +6,8 @@ values, too: whatever a manager of another version leaves out has a default.
 
 from __future__ import annotations
 
-from reconciler.model.annotations import Final
+from typing import Final
+
 from reconciler.model.errors import SpecError
 from reconciler.model.job import Instant
 from reconciler.model.process import Exit

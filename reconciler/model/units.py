@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import Final
 
-from reconciler.model.annotations import Final
 from reconciler.model.value import Struct
 
 MICROSECOND_NS: Final = 1_000

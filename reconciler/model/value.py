@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from reconciler import model
-from reconciler.model.annotations import TYPE_CHECKING, Any, Final, TypeVar
 
 if TYPE_CHECKING or not model.shows_only:
     import msgspec

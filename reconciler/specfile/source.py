@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING, Final
 
-from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.errors import SpecError
 from reconciler.model.value import Struct
 

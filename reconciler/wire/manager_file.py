@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Final
 
-from reconciler.model.annotations import Final
 from reconciler.model.value import Struct, from_plain, to_plain
 
 MANAGER_FILE: Final = "manager.json"

@@ -13,11 +13,11 @@ the compiled unpacker find the ends.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 import msgpack
 
 from reconciler import model
-from reconciler.model.annotations import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 from reconciler.model.value import Struct, field, from_plain, to_plain
 
 if TYPE_CHECKING or not model.shows_only:

@@ -137,7 +137,7 @@ def test_the_status_is_told_without_what_takes_longer_than_all_else(
 
     loaded = imported_by(RECONCILE, *line.split())
 
-    heavy = {"click", "msgspec", "inspect", "typing", "decimal", "subprocess", "threading"}
+    heavy = {"click", "msgspec", "inspect", "decimal", "subprocess", "threading"}
     assert loaded & (HEAVY | heavy) == set()
     assert "reconciler.cli.main" not in loaded
 

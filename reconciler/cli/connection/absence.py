@@ -6,10 +6,10 @@ A state folder holds the token with which the manager marks its processes; /proc
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.connection import instances
 from reconciler.cli.errors import NoManager
-from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.units import format_few
 
 if TYPE_CHECKING:

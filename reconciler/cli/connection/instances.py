@@ -11,11 +11,11 @@ import os
 import re
 import socket
 import struct
+from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.connection import places
 from reconciler.cli.connection.spec_head import Head
 from reconciler.cli.errors import Refused
-from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.value import Struct
 from reconciler.wire.manager_file import read_manager_file
 

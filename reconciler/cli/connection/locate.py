@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.connection import places
 from reconciler.cli.connection.instances import (
@@ -22,7 +23,6 @@ from reconciler.cli.connection.instances import (
 )
 from reconciler.cli.connection.spec_head import Head, loaded_head, read_head
 from reconciler.cli.errors import CommandError, NoManager, Refused
-from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.errors import RequestError
 from reconciler.model.value import replace
 from reconciler.wire.manager_file import is_same_source, read_manager_file

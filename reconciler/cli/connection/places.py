@@ -15,9 +15,9 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.errors import Refused
-from reconciler.model.annotations import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

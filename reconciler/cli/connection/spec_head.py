@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+from typing import TYPE_CHECKING, Final
 
-from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.value import Struct
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ import select
 import socket
 import time
 from collections import deque
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
 
 from reconciler.cli.connection.instances import CREDENTIALS, of_others
 from reconciler.cli.errors import CommandError, NoManager, Refused, TimedOut
-from reconciler.model.annotations import TYPE_CHECKING, Final, Generic, TypeVar, cast
 from reconciler.model.errors import RequestError
 from reconciler.model.value import PlainError, from_plain, to_whole
 from reconciler.wire import rpc

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
+from typing import Final
 
 from reconciler.cli.errors import Refused
-from reconciler.model.annotations import Final
 from reconciler.model.value import Struct, to_whole
 
 DOCUMENTS: Final = frozenset({"json", "yaml"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
 
-from reconciler.model.annotations import Final, Literal, TypeAlias
 from reconciler.model.value import Struct, replace
 
 Style: TypeAlias = Literal[

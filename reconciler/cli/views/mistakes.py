@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from reconciler.cli.views import terminal
 from reconciler.cli.views.layout import Block, Cell, Wrapped
-from reconciler.model.annotations import TYPE_CHECKING
 from reconciler.model.units import format_count
 
 if TYPE_CHECKING:

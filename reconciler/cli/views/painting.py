@@ -7,8 +7,9 @@ arguments.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from reconciler.cli.views.layout import GAP, Cell, Table, Wrapped, clean, plain, width_of, widths_of
-from reconciler.model.annotations import TYPE_CHECKING
 from reconciler.model.value import replace
 
 if TYPE_CHECKING:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, Final
 
-from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.process import Exit
 from reconciler.model.units import MILLISECOND_NS, SECOND_NS, format_duration
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from reconciler.cli.views.layout import Cell, Wrapped
-from reconciler.model.annotations import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,6 +6,8 @@ cleaned when the blocks are painted, so that no text can control the terminal.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 from reconciler.cli.views.layout import Block, Cell, Line, Table, Wrapped
 from reconciler.cli.views.mistakes import mistakes, spec_error_blocks
 from reconciler.cli.views.phrases import (
@@ -19,7 +21,6 @@ from reconciler.cli.views.phrases import (
 )
 from reconciler.cli.views.schedule import next_runs_line
 from reconciler.cli.views.summary import revision_lines, summary
-from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.units import format_size
 from reconciler.model.value import Struct, replace
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, cast
 
 from reconciler.cli.errors import DONE, NOT_AS_DESIRED
 from reconciler.cli.views.documents import DOCUMENTS, print_document
 from reconciler.cli.views.layout import Cell
 from reconciler.cli.views.status import View, failing, status_page
 from reconciler.cli.views.summary import problem_count, summary
-from reconciler.model.annotations import TYPE_CHECKING, Final, cast
 from reconciler.model.value import Struct, replace
 
 if TYPE_CHECKING:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 from reconciler.cli.views.layout import Block, Cell, Line, Wrapped
 from reconciler.cli.views.phrases import TROUBLE, age, commit_text, verdict_text
-from reconciler.model.annotations import TYPE_CHECKING, Final
 from reconciler.model.units import format_count
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import io
 import os
 import sys
+from typing import TYPE_CHECKING, Final
 
 from reconciler.cli.views.layout import Block, clean_lines
 from reconciler.cli.views.painting import paint
-from reconciler.model.annotations import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
