@@ -15,6 +15,7 @@ stands on `views/`, what people are shown, on `connection/`, how a manager is fo
 | `session` | what the commands of one call or shell share: which instance, and the connection |
 | `errors` | exit codes and messages |
 | `version` | which version this is, told before anything else is imported |
-| `quick` | the status, the ways it is asked for again and again, without click and msgspec |
+| `lines` | which command lines are read without click |
+| `quick` | what is done then: a status without msgspec, a start |
 | `outcomes` | how a command ends: mistakes become messages and exit codes |
 """

@@ -10,10 +10,15 @@ import sys
 from reconciler import __version__
 from reconciler.cli import version
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from reconciler.cli.lines import Line
+
 INTERRUPTED = 130
 
 READING = ("run", "up")
 """Commands that become a manager: all that they do waits for the spec to be read."""
+QUICK = ("status", *READING)
 WITH_VALUE = ("--name", "--runtime-dir", "--state-dir")
 """Options of the root that take the next argument, as units and scripts put them before the command."""
 
@@ -33,6 +38,15 @@ def command_of(arguments: list[str]) -> str:
     return ""
 
 
+def _read(command: str) -> Line | None:
+    """Return what the command line says, where click is not needed to read it."""
+    if command not in QUICK:
+        return None
+    from reconciler.cli import lines
+
+    return lines.read(sys.argv[1:])
+
+
 def _is_told(text: str) -> bool:
     """Write a text; False when that cannot be: the long way says why."""
     try:
@@ -48,13 +62,13 @@ def main() -> int:
     try:
         if sys.argv[1:] in version.ASKED and _is_told(version.text(__version__)):
             return 0
-        if "status" in sys.argv:
+        command = command_of(sys.argv[1:])
+        line = _read(command)
+        if line is not None and command == "status":
             from reconciler.cli import quick
 
-            code = quick.status(sys.argv[1:])
-            if code is not None:
-                return code
-        if command_of(sys.argv[1:]) in READING and not {"-h", "--help"} & {*sys.argv}:
+            return quick.status(line)
+        if command in READING and not {"-h", "--help"} & {*sys.argv}:
             import contextlib
             from importlib import import_module
 
@@ -65,6 +79,10 @@ def main() -> int:
                 ahead.begin()
             with contextlib.suppress(OSError):  # whoever asks it begins it again, and tells
                 reader.begin()
+            if line is not None:
+                from reconciler.cli import quick
+
+                return quick.start(line)
         from reconciler.cli.main import main
 
         return main()

@@ -41,6 +41,14 @@ class Refused(CommandError):
     """What was asked for is refused or failed."""
 
 
+class Ended(Exception):
+    """A command that has said why it ends."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
 class NoManager(CommandError):
     """Nobody listens where the manager of the instance should be."""
 

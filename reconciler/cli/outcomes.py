@@ -28,6 +28,8 @@ def guarded(run: Callable[[], int]) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return errors.INTERRUPTED
+    except errors.Ended as error:
+        return error.exit_code
     except errors.CommandError as error:
         return fail(error.message, error.hint, error.exit_code)
     except RequestError as error:

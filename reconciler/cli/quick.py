@@ -1,9 +1,8 @@
-"""The ways of `reconcile status` that are asked for again and again, without what takes most of the time: imports.
+"""Commands that somebody waits for, or asks for again and again, without what takes most of the time: imports.
 
-No click, which only reads the line and would find the same; no msgspec, which reads the manager's answer (see
-`model.lightly`). What is found, asked and shown is found, asked and shown by the same code as ever. A line that is not
-one of the forms below, and an answer that is not read here, go the long way: what click says of a line, and msgspec of
-an answer, nobody else says.
+No click, see `lines`; and no msgspec for what only shows: it reads the manager's answer (see `model.lightly`). What is
+found, asked, started and shown is so by the same code as ever. An answer that is not read here goes the long way:
+what msgspec says of it, nobody else says.
 """
 
 from __future__ import annotations
@@ -11,59 +10,39 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from reconciler import model
+from reconciler.cli.lines import LONG
 
-COMMAND = "status"
-FLAGS = {"--failed": "failed"}
-PLACES = {"--name": "name", "--runtime-dir": "runtime_dir", "--state-dir": "state_dir"}
-"""Options that may stand before the command, too."""
-VALUES = {**PLACES, "-o": "output", "--output": "output"}
-OUTPUTS = ("table", "wide", "name", "json")
-LONG = "_RECONCILE_LONG"
-"""Set for a process that is to go the long way, since the quick one has failed."""
-COMPLETES = "_RECONCILE_COMPLETE"
-"""Set when a shell wants to know how a line may go on: click answers that."""
+if TYPE_CHECKING:
+    from reconciler.cli.lines import Line
+
+UP_TIMEOUT_NS: Final = 60 * 10**9
+"""As long as `up` waits that is told nothing else."""
 
 
-def read(arguments: list[str]) -> tuple[list[str], dict[str, str]] | None:
-    """Return names and options of a command line; None when it is to be read by click."""
-    names: list[str] = []
-    said: dict[str, str] = {}
-    waiting = iter(arguments)
-    for argument in waiting:
-        option, equals, value = argument.partition("=")
-        known = VALUES if names else PLACES
-        if not argument.isascii() or not argument.isprintable():
-            return None
-        if not argument.startswith("-"):
-            names.append(argument)
-        elif argument in FLAGS and names:
-            said[FLAGS[argument]] = argument
-        elif option in known and (equals == "" or option.startswith("--")):
-            value = value if equals else next(waiting, "")
-            if not value or value.startswith("-"):
-                return None
-            said[known[option]] = value
-        else:
-            return None
-    if names[:1] != [COMMAND] or said.get("output", "table") not in OUTPUTS:
-        return None
-    return names[1:], said
+def start(line: Line) -> int:
+    """Become a manager as `run` or `up` says; return the exit code when that is refused."""
+    from reconciler.cli import outcomes
+    from reconciler.cli.commands import starting
+    from reconciler.cli.session import Session
+
+    session = Session()
+    session.choose(*map(line.said.get, ("name", "runtime_dir", "state_dir")))
+    if line.command == "run":
+        return outcomes.guarded(lambda: starting.run(session, line.names))
+    return outcomes.guarded(lambda: starting.up(session, line.names, UP_TIMEOUT_NS))
 
 
-def status(arguments: list[str]) -> int | None:
-    """Show the status as a command line asks and return the exit code; None when that has to go the long way."""
-    line = None if os.environ.pop(LONG, "") else read(arguments)
-    if line is None or COMPLETES in os.environ or None in (sys.stdout, sys.stderr):
-        return None
+def status(line: Line) -> int:
+    """Show the status as a command line asks and return the exit code."""
     gc.disable()  # what is imported stays until the end, which is near: there is nothing to be found
     model.shows_only = True
     try:
         from reconciler.cli import outcomes
 
-        code = outcomes.guarded(lambda: _show(*line))
+        code = outcomes.guarded(lambda: _show(line.names, line.said))
     except Exception:  # whatever it is, the long way says what is to be said of it
         _go_the_long_way()
     gc.freeze()  # nor is it looked through at the end

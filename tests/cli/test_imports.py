@@ -170,6 +170,8 @@ def test_a_manager_is_started_without_what_shows_one() -> None:
 
     shows = ("connection.client", "connection.transport", "commands.waiting", "views.status")
     assert loaded & {f"reconciler.cli.{name}" for name in shows} == set()
+    quickly = imported_by("-c", "import reconciler.cli.quick, reconciler.cli.commands.starting")
+    assert quickly & {"click", "subprocess", "threading"} == set()
 
 
 def test_the_package_itself_costs_nothing() -> None:

@@ -14,7 +14,7 @@ import click
 import pytest
 from msgspec.structs import fields
 
-from reconciler.cli import quick
+from reconciler.cli import lines, quick
 from reconciler.cli.main import reconcile
 from reconciler.cli.session import Session
 from reconciler.model.errors import RequestError
@@ -46,7 +46,7 @@ LINES = (
     "status -o name",
 )
 WORDS = (
-    *("status", "web", "web*", "help", "table", "json", "xml", "shop", "a=b", "-", "--", ""),
+    *("web", "web*", "help", "table", "json", "xml", "shop", "a=b", "-", "--", ""),
     *("--name", "--name=box", "--runtime-dir", "--state-dir=/x", "--failed", "--fail", "-h"),
     *("-o", "-ojson", "-o=json", "--output", "--output=wide", "-w", "-l", "--label=a=b", "-V"),
 )
@@ -68,42 +68,55 @@ def ran(way: str, line: str) -> tuple[bytes, bytes, int]:
 # ---- the line ------------------------------------------------------------------------------------
 
 
-def test_what_is_read_of_a_line_is_what_click_reads() -> None:
+@pytest.mark.parametrize("command", lines.VALUES)
+def test_what_is_read_of_a_line_is_what_click_reads(command: str) -> None:
     taken = 0
     for size in (1, 2, 3, 4):
-        for line in itertools.product(WORDS, repeat=size):
-            if size == 4 and line[0] != "status" and line[2] != "status":
+        for line in itertools.product((command, *WORDS), repeat=size):
+            if size == 4 and line[0] != command and line[2] != command:
                 continue
-            if (found := quick.read([*line])) is not None:
+            if (found := lines.read([*line])) is not None:
                 taken += 1
-                assert found == by_click([*line]), line
-    assert taken > 500
+                assert tuple(found) == by_click([*line], command), line
+    assert taken > 200
 
 
-def by_click(line: list[str]) -> tuple[list[str], dict[str, str]]:
+DEFAULTS: dict[str, dict[str, object]] = {
+    "status": {"labels": {}, "watch": False},
+    "run": {"replace_source": False, "exit_with": ()},
+    "up": {
+        "replace_source": False,
+        "exit_with": (),
+        "detach": False,
+        "wait": True,
+        "wait_jobs": False,
+        "timeout_ns": quick.UP_TIMEOUT_NS,
+    },
+}
+"""What is done when nothing is said of it."""
+
+
+def by_click(line: list[str], name: str) -> tuple[str, list[str], dict[str, str]]:
     """Return the same as click reads it; what it refuses, and what is not read quickly, is an error."""
     above = reconcile.make_context("reconcile", line, obj=Session())
     _, command, rest = reconcile.resolve_command(above, [*above._protected_args, *above.args])
     assert command is not None
-    assert command.name == "status"
-    with command.make_context("status", rest, parent=above) as context:
+    assert command.name == name
+    with command.make_context(name, rest, parent=above) as context:
         given = dict(context.params)
-    where = context.get_parameter_source("output")
-    places = {name: given.pop(name) or above.params[name] for name in quick.PLACES.values()}
-    said = {name: value for name, value in places.items() if value}
-    if where is not click.core.ParameterSource.DEFAULT:
-        said["output"] = given["output"]
-    if given["failed"]:
-        said["failed"] = "--failed"
+        where = context.get_parameter_source("output")
+    places = {each: given.pop(each) or above.params[each] for each in lines.PLACES.values()}
+    said = {each: value for each, value in places.items() if value}
+    names = given.pop("names" if name == "status" else "spec")
+    if name == "status":
+        output, failed = given.pop("output"), given.pop("failed")
+        if where is not click.core.ParameterSource.DEFAULT:
+            said["output"] = output
+        if failed:
+            said["failed"] = "--failed"
     assert not above.params["shows_version"]
-    assert {**given, "names": (), "output": "", "failed": False} == {
-        "names": (),
-        "labels": {},
-        "watch": False,
-        "failed": False,
-        "output": "",
-    }
-    return [*given["names"]], said
+    assert given == DEFAULTS[name]
+    return name, [*names], said
 
 
 # ---- the answer ----------------------------------------------------------------------------------

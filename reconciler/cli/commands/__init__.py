@@ -30,6 +30,7 @@ What some of them have in common:
 
 | file | subject |
 |---|---|
+| `starting` | becomes or starts a manager |
 | `waiting` | waits until all is as desired, or orders are carried out |
 | `ending` | whom the end of a manager waits for |
 | `viewer` | what `up` shows |

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import click
 
 from reconciler.cli import options
-from reconciler.cli.connection import ahead, instances, loading, places
-from reconciler.cli.connection.launch import (
-    Start,
-    become,
-    hand_over,
-    has_past,
-    prepare,
-    start_detached,
-)
-from reconciler.cli.errors import DONE, FAILED
+from reconciler.cli.commands.starting import prepared, run, start_in_background, up, valid
+from reconciler.cli.connection import loading
+from reconciler.cli.errors import DONE
 from reconciler.cli.views import terminal
-from reconciler.cli.views.layout import Cell
-from reconciler.cli.views.mistakes import show_mistakes, show_warnings
+from reconciler.cli.views.mistakes import show_warnings
 
 if TYPE_CHECKING:
-    from reconciler.cli.connection.instances import Instance
-    from reconciler.cli.connection.loading import Loaded
     from reconciler.cli.session import Session
-    from reconciler.cli.views.terminal import Terminal
-    from reconciler.specfile.source import Source
 
 
 _exit_with = click.option(
@@ -55,17 +41,7 @@ def run_command(
     again. If the spec has mistakes and an earlier one was applied, that one keeps running.
     """
     session.replaces_source = replace_source
-    loaded = loading.load(loading.find(spec))
-    show_warnings(loaded.warnings)
-    start = prepared(session, loaded, "run", terminal.stderr(), "reconcile: ", exit_with)
-    if loaded.spec is None:
-        show_mistakes(loaded.errors)
-        if not has_past(start.instance.state_dir):
-            return FAILED
-        terminal.stderr().write("reconcile: continuing with the spec that was applied last\n")
-    if hand_over(start):
-        os._exit(DONE)  # the keeper waits for that
-    return become(start)
+    return run(session, spec, exit_with)
 
 
 @click.command("up")
@@ -101,17 +77,12 @@ def up_command(
         msg = f"{'--wait-jobs' if wait_jobs else '--no-wait'} has an effect only with --detach"
         raise click.UsageError(msg)
     session.replaces_source = replace_source
+    if not detach:
+        return up(session, spec, timeout_ns, exit_with)
     loaded = valid(loading.find(spec))
     show_warnings(loaded.warnings)
     screen = terminal.stdout()
     start = prepared(session, loaded, "up", screen, exit_with=exit_with)
-    if not detach:
-        keeper = os.getpid() if ahead.waiting is None else ahead.waiting.pid
-        if hand_over(start, viewed=True):
-            _view(start.instance, keeper, timeout_ns)
-        if os.fork() == 0:
-            _view(start.instance, keeper, timeout_ns)
-        become(start, viewed=True)
     start_in_background(session, start, screen)
     if not wait:
         return DONE
@@ -121,67 +92,3 @@ def up_command(
     outcome = wait_until_as_desired(client, screen, timeout_ns, runs=wait_jobs)
     show_outcome(screen, client, outcome, timeout_ns)
     return outcome.exit_code
-
-
-def valid(source: Source) -> Loaded:
-    """Return a spec that was read; where it has mistakes, shows them and ends the command."""
-    loaded = loading.load(source)
-    if loaded.spec is None:
-        show_mistakes(loaded.errors)
-        raise click.exceptions.Exit(FAILED)
-    return loaded
-
-
-def prepared(
-    session: Session,
-    loaded: Loaded,
-    command: str,
-    screen: Terminal,
-    prefix: str = "",
-    exit_with: tuple[str, ...] = (),
-) -> Start:
-    """Return what `command` is to start.
-
-    Warns of a manager of somebody else with the same name, and tells a user without a home where the state lies.
-    """
-    start = prepare(
-        session.choice(),
-        loaded,
-        command,
-        replaces_source=session.replaces_source,
-        exit_with=exit_with,
-    )
-    for other, user in instances.of_others():
-        if other.name == start.instance.name:
-            warning = f"{user} runs a manager named {other.name}, too ({other.runtime_dir})"
-            terminal.stderr().show((Cell("warning: ", "busy"), Cell(warning)))
-    state_dir = start.instance.state_dir
-    if places.is_temporary(state_dir):
-        where = f"{prefix}logs and state are in {state_dir}: uid {os.geteuid()} has no writable home folder"
-        screen.show((Cell(f"{where}; choose another place with --state-dir"),))
-    return start
-
-
-def start_in_background(session: Session, start: Start, screen: Terminal) -> None:
-    """Start a manager in the background, which the session then means."""
-    start_detached(start)
-    screen.show((Cell(f"started the manager {start.instance.name} in the background"),))
-    session.name, session.runtime_dir = start.instance.name, start.instance.runtime_dir
-
-
-def _view(instance: Instance, keeper_pid: int, timeout_ns: int) -> NoReturn:
-    """Show status and logs, in a child of the keeper that owns nothing: its death stops nothing."""
-    code = FAILED
-    try:
-        from reconciler.cli.commands.viewer import view
-
-        code = view(instance, keeper_pid, timeout_ns)
-    except Exception:
-        # The end below would leave no trace of it.
-        import traceback
-
-        text = "cannot show status and logs any more; the manager keeps running, see: reconcile logs -f"
-        print(f"{text}\n{traceback.format_exc()}", end="", file=sys.stderr, flush=True)
-    finally:
-        # Never back into the code of the process that is about to be the keeper.
-        os._exit(code)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli import options
-from reconciler.cli.commands.launch import prepared, start_in_background, valid
+from reconciler.cli.commands.starting import prepared, start_in_background, valid
 from reconciler.cli.commands.waiting import Outcome, show_outcome, wait_until_as_desired
 from reconciler.cli.connection import instances, loading
 from reconciler.cli.connection.launch import has_past, place

@@ -14,7 +14,7 @@ import click
 
 from reconciler.cli import options
 from reconciler.cli.commands import programs
-from reconciler.cli.commands.launch import valid
+from reconciler.cli.commands.starting import valid
 from reconciler.cli.connection import loading
 from reconciler.cli.connection.launch import place
 from reconciler.cli.errors import DONE, Refused

@@ -102,10 +102,10 @@ def test_up_tells_of_every_revision_but_of_the_one_that_it_has_asked_for(
 
 def test_a_viewer_that_fails_says_so_and_the_manager_goes_on() -> None:
     text = (
-        "import os, sys, reconciler.cli.commands.launch as launch, reconciler.cli.commands.viewer as viewer\n"
+        "import os, sys, reconciler.cli.commands.starting as starting, reconciler.cli.commands.viewer as viewer\n"
         "def fail(*_): raise RuntimeError('what nobody expects')\n"
         "viewer.view = fail\n"
-        "if os.fork() == 0: launch._view(None, 1, 0)\n"
+        "if os.fork() == 0: starting._view(None, 1, 0)\n"
         "print(os.waitstatus_to_exitcode(os.wait()[1]), 'goes on')\n"
     )
     ended = subprocess.run(
