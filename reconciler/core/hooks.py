@@ -148,7 +148,9 @@ def _drive(
             again = memory
         elif said_nothing(record):
             due_ns = record.phase.at_ns + (SHORTAGE_RETRY_NS if record.phase.exit.error else 0)
-            again = record.memory if plan.is_due(due_ns) else None
+            # Not with all of its memory: the next run was not killed with this one.
+            same = Memory(about=memory.about, attempt=record.memory.attempt)
+            again = same if plan.is_due(due_ns) else None
         else:
             verdict = judge(hook, record)
             is_edited = record.template_hash != helper_hash(plan.spec, hook)

@@ -182,6 +182,17 @@ def test_what_a_hook_has_left_behind_is_killed_in_time_though_its_slot_waits(cod
     assert stage.spawned("before_spawn") == ["web.1:before_spawn"]
 
 
+def test_a_hook_that_is_asked_again_as_nobody_saw_its_end_is_killed_in_time_each_time() -> None:
+    stage, name = Stage(), "web:before_start"
+    stage.drains = frozenset({name})  # what it leaves behind ends when the test says so
+    hook = HookSpec(cmd=("check",), timeout=5 * S)
+    stage.apply(spec(web=watcher(hooks=HooksSpec(before_start=hook))))
+    for _ in range(2):
+        stage.exit(name, None, survivors=True).wait(10).survivors_gone(name)
+    assert stage.signals() == [(5.0, name, "KILL"), (15.0, name, "KILL")]
+    assert stage.exit(name).alive() == ["web.1"]
+
+
 def test_after_spawn_is_told_the_pid_and_may_stop_the_process() -> None:
     stage = web(after_spawn=HOOK)
     stage.exit("web.1:after_spawn").exit("web.2:after_spawn", 1).wait(0)
