@@ -236,6 +236,11 @@ class Facts:
         held = self.world.keeper.processes.by_id.get(process.id)
         return held is not None and held.record.incarnation == process.incarnation
 
+    def untold_ends(self, name: str) -> set[ProcessId]:
+        """Return the slots of a watcher whose process has ended, and nobody was told yet: its last output comes."""
+        held = self.world.keeper.processes.draining
+        return {each.record.id for each in held if each.record.id.owner == name}
+
     def stand_ins(self) -> list[Process]:
         """Return the living children that a keeper has adopted in place of the dead processes that made them.
 

@@ -113,7 +113,8 @@ class Needs:
         alive += [p for p in self.facts.stand_ins() if p.id.owner == name]
         if condition == "started":
             enough = 1 if self.facts.may_rest(name) else len(slots)
-            return bool(slots) and len(alive) >= enough
+            there = {p.id for p in alive} | self.facts.untold_ends(name)
+            return bool(slots) and len(there) >= enough
         return bool(slots) and any(map(self.facts.answers.may_be_ready, alive))
 
     # ---- starts ---------------------------------------------------------------------------------
