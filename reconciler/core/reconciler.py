@@ -32,10 +32,10 @@ from reconciler.model.value import Struct
 
 MAX_ROUNDS: Final = 200
 """Plans of one watcher within one step; more means that two rules undo each other."""
-ACTIONS_PER_STEP: Final = 200
+ACTIONS_PER_STEP: Final = 500
 """About so much is decided in one step; what more there is to do comes in the next one, and others in between."""
 PLANS_PER_STEP: Final = 200
-"""So many watchers are planned in one step, whether that comes to anything or not."""
+"""So many watchers are planned in one step, whether that comes to anything or not; each until it comes to rest."""
 
 
 class Step(Struct, frozen=True):
@@ -89,17 +89,21 @@ class Reconciler(Picture):
         """Plan until nothing more is to be done: an action may open the way for the next."""
         agenda = self.agenda
         agenda.take_backlog()
-        planned = 0
+        planned = set[str]()
         for _ in range(MAX_ROUNDS):
             self._plan_sockets(now_ns)
             self.note_going(agenda.due_names())
-            names = agenda.take()
+            names, later = agenda.take(), list[str]()
             for place, name in enumerate(names):
-                if len(self.actions) >= ACTIONS_PER_STEP or planned >= PLANS_PER_STEP:
+                if len(self.actions) >= ACTIONS_PER_STEP:
                     agenda.go_on_later(names[place:])
                     break
-                planned += 1
+                if len(planned) >= PLANS_PER_STEP and name not in planned:
+                    later.append(name)
+                    continue
+                planned.add(name)
                 self._plan_watcher(name, now_ns)
+            agenda.go_on_later(later)
             if agenda.is_empty:
                 return
         msg = f"the plan does not come to rest: {agenda.due_names()[:3]}"
