@@ -74,7 +74,7 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
             asked = replace(secrets.known(observed.secrets, spec.secrets), asked=True)
             it.known[watcher] = replace(observed, secrets=asked)
         case Probe(id, incarnation, probing):
-            it.observed(id.owner).probes[id] = ProbeObserved(incarnation, probing)
+            it.own(id.owner, "probes")[id] = ProbeObserved(incarnation, probing)
         case Unprobe(id):
             it.observed(id.owner).probes.pop(id, None)
         case ScanFiles(watcher):
@@ -96,7 +96,7 @@ def act(it: Picture, action: Action, now_ns: int) -> None:
         case RecordRun(watcher, run):
             it.events.extend(events.of_run(watcher, run))
             it.note_run(watcher, run)
-            it.observed(watcher).writing[run.slot] = run
+            it.own(watcher, "writing")[run.slot] = run
             it.agenda.touch_slot(ProcessId(watcher, run.slot))
         case RecordIntent(watcher, intent):
             it.note(watcher, intent=intent)

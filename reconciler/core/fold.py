@@ -59,7 +59,12 @@ from reconciler.model.observation import (
     SpecApplied,
     UpgradeFailed,
 )
-from reconciler.model.observed import InstantsObserved, SecretsObserved, WatcherObserved
+from reconciler.model.observed import (
+    NOTHING,
+    InstantsObserved,
+    SecretsObserved,
+    WatcherObserved,
+)
 from reconciler.model.process import (
     MAIN,
     Exited,
@@ -220,7 +225,12 @@ def _keeper(it: Picture, keeper: KeeperIntroduced) -> None:
     it.brake.clear()
     for name, observed in it.known.items():
         it.known[name] = replace(
-            observed, records={}, helpers={}, live=set(), unwritten={}, exceeded={}
+            observed,
+            records={},
+            helpers=NOTHING,
+            live=set(),
+            unwritten=NOTHING,
+            exceeded=NOTHING,
         )
         it.agenda.attention.wake_all(name)
 
@@ -262,6 +272,7 @@ def _limit(it: Picture, found: LimitExceeded) -> None:
     exceeded = it.observed(id.owner).exceeded
     before = exceeded.pop(id.slot, None)
     if found.limit is not None:
+        exceeded = it.own(id.owner, "exceeded")
         exceeded[id.slot] = found
         is_news = before is None or before.incarnation != found.incarnation
         spec = it.spec.watchers.get(id.owner)
@@ -431,7 +442,8 @@ def _signal(it: Picture, asked: SignalAsked, now_ns: int) -> None:
             why = f"{MAX_REQUESTS} signals already wait for its before_signal hook"
             it.answered.append(Delivery(request, why))
         else:
-            observed.requests[id] = (*waiting, request)
+            it.own(id.owner, "requests")[id] = (*waiting, request)
+            observed = it.observed(id.owner)
             it.agenda.touch_slot(id)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Final
+from typing import Any, Final
 
 from reconciler.core import desired, secrets, watched_files
 from reconciler.core.agenda import Agenda
@@ -27,7 +27,7 @@ from reconciler.model.event import Event
 from reconciler.model.intent import NO_INTENT
 from reconciler.model.job import Job, Run
 from reconciler.model.observation import Delivery
-from reconciler.model.observed import Facts, WatcherObserved
+from reconciler.model.observed import NOTHING, Facts, WatcherObserved
 from reconciler.model.process import MAIN, Exited, LaunchError, Orphan, ProcessId, ProcessRecord
 from reconciler.model.socket import SocketRecord
 from reconciler.model.spec import DependencySpec, Spec, WatcherSpec
@@ -200,6 +200,15 @@ class Picture:
         self.known[name] = replace(self.observed(name), **known)
         self.agenda.touch(name)
 
+    def own(self, name: str, what: str) -> dict[Any, Any]:
+        """Return a mapping of what is known of a watcher, to be added to: the empty one is many others' too."""
+        observed = self.observed(name)
+        found: dict[Any, Any] = getattr(observed, what)
+        if found is NOTHING:
+            found = {}
+            self.known[name] = replace(observed, **{what: found})
+        return found
+
     def put(self, record: ProcessRecord) -> None:
         """Take down how a process is."""
         observed = self.known.setdefault(record.id.owner, WatcherObserved())
@@ -208,7 +217,7 @@ class Picture:
         id = record.id
         observed.records[id] = record
         if id.role != MAIN:
-            observed.helpers.setdefault(id.slot, set()).add(id)
+            self.own(id.owner, "helpers").setdefault(id.slot, set()).add(id)
         else:
             (observed.live.discard if is_gone(record) else observed.live.add)(id.slot)
             self.brake.note(id, record)
@@ -246,12 +255,15 @@ class Picture:
 
     def note_run(self, watcher: str, run: Run) -> None:
         """Take down the newest run of a slot."""
-        observed = self.observed(watcher)
-        observed.job.runs[run.slot] = run
+        job = self.observed(watcher).job
+        if job.runs is NOTHING:
+            job = replace(job, runs={})
+            self.known[watcher] = replace(self.observed(watcher), job=job)
+        job.runs[run.slot] = run
         if run.outcome is None:
-            observed.open_runs[run.slot] = None
+            self.own(watcher, "open_runs")[run.slot] = None
         else:
-            observed.open_runs.pop(run.slot, None)
+            self.observed(watcher).open_runs.pop(run.slot, None)
 
     def forget_hash(self, name: str) -> None:
         """Work the hash of a watcher out anew when it is asked for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, Final, NoReturn
 
 from reconciler.model.intent import NO_INTENT, Intent
 from reconciler.model.job import Instant, Job, Run
@@ -79,31 +80,53 @@ class FilesObserved(Struct, frozen=True):
     """What changed last, for people."""
 
 
+class _Nothing(dict[Any, Any]):
+    """An empty mapping that stays so: most watchers have it in common, and who adds to it makes his own first."""
+
+    def __setitem__(self, key: object, value: object) -> NoReturn:
+        msg = "what is empty of many watchers is not changed: see Picture.own"
+        raise AssertionError(msg)
+
+    def setdefault(self, key: object, default: object = None) -> NoReturn:
+        self[key] = default
+
+    def update(self, *_: object, **__: object) -> NoReturn:
+        self[None] = None
+
+
+NOTHING: Final = _Nothing()
+NO_JOB: Final = Job(runs=NOTHING)
+
+
+def _nothing() -> _Nothing:
+    return NOTHING
+
+
 class WatcherObserved(Struct, frozen=True):
     """What is known about one watcher, running or not, in the spec or not."""
 
     records: dict[ProcessId, ProcessRecord] = field(default_factory=dict)
     """Changed in place by `Reconciler`, between two plans: one observation must not cost a copy of all."""
-    helpers: dict[int, set[ProcessId]] = field(default_factory=dict)
+    helpers: dict[int, set[ProcessId]] = field(default_factory=_nothing)
     """Which of the records are of hooks and commands, by slot."""
     live: set[int] = field(default_factory=set)
     """Slots whose own process, or what it has started and must be gone with it, lives."""
-    job: Job = field(default_factory=Job)
+    job: Job = NO_JOB
     intent: Intent = NO_INTENT
-    open_runs: dict[int, None] = field(default_factory=dict)
+    open_runs: dict[int, None] = field(default_factory=_nothing)
     """Slots of a job whose newest run has no outcome yet. Of most watchers none has: an empty set is no small thing."""
-    requests: dict[ProcessId, tuple[Request, ...]] = field(default_factory=dict)
+    requests: dict[ProcessId, tuple[Request, ...]] = field(default_factory=_nothing)
     """What operators asked of running processes, oldest first; at most `MAX_REQUESTS` of each process."""
-    writing: dict[int, Run] = field(default_factory=dict)
+    writing: dict[int, Run] = field(default_factory=_nothing)
     """Runs by slot that are on their way to the disk."""
-    unwritten: Mapping[str, LogChanged] = field(default_factory=dict)
+    unwritten: Mapping[str, LogChanged] = field(default_factory=_nothing)
     """Log files by path whose file system takes nothing just now."""
     secrets: SecretsObserved = SecretsObserved()
     demand: DemandObserved = DemandObserved()
     files: FilesObserved = FilesObserved()
-    exceeded: dict[int, LimitExceeded] = field(default_factory=dict)
+    exceeded: dict[int, LimitExceeded] = field(default_factory=_nothing)
     """By slot, which limit a process of it was seen above; it may be another's by now."""
-    probes: dict[ProcessId, ProbeObserved] = field(default_factory=dict)
+    probes: dict[ProcessId, ProbeObserved] = field(default_factory=_nothing)
     """What is asked of its processes, with the purpose as role."""
     instants: InstantsObserved = InstantsObserved()
 

@@ -551,6 +551,15 @@ def test_whether_all_jobs_are_done_is_counted_not_looked_up() -> None:
     assert found[500] <= found[FEW] + PER_DOUBLING
 
 
+def test_what_is_empty_of_most_watchers_they_have_in_common() -> None:
+    stage = Stage().apply(many(50)).wait(60)
+    stage.tell(SignalAsked("w3", 1, "USR1")).exit("w4.1", 1).wait(60)
+    seen = [stage.reconciler.observed(f"w{n}") for n in range(50)]
+    mappings = [getattr(each, name) for each in seen for name in each.__struct_fields__]
+    empty = {id(each) for each in [*mappings, *(each.job.runs for each in seen)] if each == {}}
+    assert len(empty) <= 2, "one for all, and one that a watcher needed for a while"
+
+
 CONTAINERS_OF_EACH = 5
 """Lists, sets and objects that the core has for each watcher with a process: a collection looks all of them through."""
 
