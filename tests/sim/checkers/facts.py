@@ -238,8 +238,8 @@ class Facts:
 
     def untold_ends(self, name: str) -> set[ProcessId]:
         """Return the slots of a watcher whose process has ended, and nobody was told yet: its last output comes."""
-        held = self.world.keeper.processes.draining
-        return {each.record.id for each in held if each.record.id.owner == name}
+        ids = (each.record.id for each in self.world.keeper.processes.draining)
+        return {id for id in ids if id.owner == name and id.role == "main"}
 
     def stand_ins(self) -> list[Process]:
         """Return the living children that a keeper has adopted in place of the dead processes that made them.
