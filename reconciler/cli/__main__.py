@@ -73,7 +73,9 @@ def main() -> int:
             from importlib import import_module
 
             from reconciler.cli.connection import ahead, reader
+            from reconciler.system import in_place
 
+            in_place.stand()
             import_module(COMMON)
             if not {"-d", "--detach"} & {*sys.argv}:
                 ahead.begin()

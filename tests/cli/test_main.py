@@ -202,6 +202,32 @@ def test_arguments_that_are_no_text_and_a_closed_input_are_no_tracebacks(tmp_pat
         assert b"Traceback" not in done.stderr
 
 
+STANDS = """
+import os, sys
+from reconciler.cli.connection import ahead
+ahead.begin = lambda: os._exit(os.pipe()[0])
+from reconciler.cli.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_nothing_of_a_manager_that_starts_gets_the_number_of_a_closed_stream(closed: str) -> None:
+    command = f'"$0" -c "$1" run {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable, STANDS], check=False)
+    assert done.returncode > 2
+
+
+def test_a_spec_is_read_also_without_an_input(tmp_path: Path) -> None:
+    (tmp_path / "reconcile.yaml").write_text("watchers: 1\n")
+    command = f"{shlex.quote(RECONCILE)} --runtime-dir /nowhere run <&-"
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("reconcile.yaml:1:11: watchers: ")
+
+
 INTERRUPTS = """
 import sys
 class CtrlC:

@@ -41,7 +41,7 @@ def begin() -> None:
     try:
         held += os.pipe()
         held.append(os.memfd_create("spec"))
-        command = os.fork()
+        command = in_place.fork(changes="parent")
     except OSError:
         for fd in held:
             os.close(fd)
@@ -57,8 +57,7 @@ def begin() -> None:
 
 def _be(argv: tuple[str, ...], fds: tuple[int, ...], command: int) -> int:
     """Be the keeper that waits, and return its exit code."""
-    # Ctrl-C in a terminal is meant for the command as long as there is nothing to keep.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    in_place.mortal()
     if in_place.isolate():
         return in_place.begin(argv)
     return _execute(argv, fds, command)
@@ -69,6 +68,8 @@ def _execute(argv: tuple[str, ...], fds: tuple[int, ...], command: int) -> int:
     try:
         for fd in fds:
             os.set_inheritable(fd, True)
+        # It waits until the new program knows how to end by it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         os.execv(argv[0], argv)
     except OSError:
         os.close(fds[0])

@@ -45,7 +45,7 @@ def begin() -> None:
     (question_end, question), *outputs = pipes
     theirs = (question_end, *(end for _, end in outputs))
     if in_place.isolate():
-        pid = os.fork()
+        pid = in_place.fork(changes="child")
         if pid == 0:
             in_place.live(lambda: _be(theirs))
     else:

@@ -16,6 +16,7 @@ from reconciler.keeper.succession.handover import Handover, take
 from reconciler.model.address import MAX_UNIX_PATH_BYTES
 from reconciler.model.value import Struct
 from reconciler.sockets.sockets import CLOSED_UMASK
+from reconciler.system import in_place
 from reconciler.system.procfs import boot_id
 from reconciler.wire.journal import NewerFormat, Recalled, recall
 
@@ -205,11 +206,7 @@ def claim(config: KeeperConfig) -> tuple[int, ...]:
 
 def stand_on_own_descriptors() -> None:
     """Open 0, 1 and 2 where they are closed, and let no other descriptor reach a child."""
-    for fd in range(3):
-        try:
-            os.fstat(fd)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+    in_place.stand()
     for name in os.listdir("/proc/self/fd"):
         if int(name) > 2:
             with contextlib.suppress(OSError):

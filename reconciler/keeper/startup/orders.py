@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from reconciler.system import in_place
+
 
 def awaited(place: str) -> str:
     """Return the configuration that a child of ours gives through a pipe: `place` is its pid and the descriptor.
@@ -13,6 +15,9 @@ def awaited(place: str) -> str:
     child ends without having given any: then we end as it did.
     """
     command, orders = map(int, place.split(","))
+    in_place.interruptible()
+    in_place.mortal()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     with open(orders, encoding="utf-8", errors="surrogateescape") as pipe:
         said, _, configuration = pipe.read().partition(" ")
     if not configuration:

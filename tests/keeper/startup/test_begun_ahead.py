@@ -22,7 +22,7 @@ if command == 0:
     os._exit(0)
 os.close(orders)
 os.set_inheritable(heard, True)
-signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 os.execv(sys.executable, [sys.executable, "-I", "-m", "reconciler.keeper", "--await", f"{command},{heard}"])
 """
 
@@ -51,15 +51,15 @@ def test_what_it_is_told_is_its_configuration(word: str) -> None:
     assert keeper.returncode == 1
 
 
-def test_while_it_waits_ctrl_c_is_meant_for_the_command_and_any_other_signal_ends_it() -> None:
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM])
+def test_while_it_waits_a_signal_ends_it_without_a_word(number: signal.Signals) -> None:
     keeper = ahead("signal.pause()")
     until(lambda: b"\0--await\0" in Path("/proc", str(keeper.pid), "cmdline").read_bytes())
     children = Path(f"/proc/{keeper.pid}/task/{keeper.pid}/children")
     (command,) = map(int, children.read_text().split())
     try:
-        keeper.send_signal(signal.SIGINT)
-        keeper.send_signal(signal.SIGTERM)
-        assert keeper.wait() == -signal.SIGTERM
+        keeper.send_signal(number)
+        assert keeper.wait() == -number
     finally:
         os.kill(command, signal.SIGKILL)
         assert keeper.stderr is not None
