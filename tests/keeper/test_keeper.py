@@ -320,7 +320,8 @@ class Selector(selectors.EpollSelector):
     calls = itertools.count(1)
     def select(self, timeout=None):
         found = super().select(timeout)
-        if next(self.calls) % 3 == 0: raise RuntimeError("what nobody expects")
+        # A glance whether others wait is no wait, and is somebody else's.
+        if timeout != 0 and next(self.calls) % 3 == 0: raise RuntimeError("what nobody expects")
         return found
 selectors.EpollSelector = Selector
 """
