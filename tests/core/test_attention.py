@@ -77,7 +77,7 @@ def whole(kind: str, n: int, cmd: str) -> Spec:
 
 @pytest.fixture(autouse=True, scope="module")
 def _both_plans() -> Iterator[None]:
-    """Have each plan made twice, and compare."""
+    """Have each plan made twice: one that looks at fewer slots does nothing that the other one does not."""
 
     def both(plan: Plan, base_hash: str) -> None:
         every = Plan(
@@ -92,7 +92,9 @@ def _both_plans() -> Iterator[None]:
         )
         plan_watcher(plan, base_hash)
         plan_watcher(every, base_hash)
-        assert (plan.actions, plan.answered) == (every.actions, every.answered)
+        # Of those that wait for others it looks at the first; the next ones have their turn within the same step.
+        for found, whole in ((plan.actions, every.actions), (plan.answered, every.answered)):
+            assert [each for each in whole if each in found] == [*found]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("reconciler.core.reconciler.plan_watcher", both)
