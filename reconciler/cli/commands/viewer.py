@@ -56,6 +56,13 @@ def view(instance: Instance, keeper_pid: int, timeout_ns: int) -> int:
     except (CommandError, RequestError) as error:
         terminal.stderr().write(f"reconcile: cannot show the logs: {error}\n")
         return FAILED
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        text = (
+            f"reconcile: cannot show status and logs any more: {cause}; the manager keeps running\n"
+        )
+        terminal.stderr().write(text)
+        return FAILED
     return DONE
 
 

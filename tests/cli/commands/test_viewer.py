@@ -120,3 +120,28 @@ def test_a_viewer_that_fails_says_so_and_the_manager_goes_on() -> None:
         "cannot show status and logs any more; the manager keeps running"
     )
     assert ended.stderr.endswith("RuntimeError: what nobody expects\n")
+
+
+VIEWS = """
+import os, sys
+from reconciler.cli.commands.viewer import view
+from reconciler.cli.connection.instances import Instance
+os._exit(view(Instance("web", sys.argv[1]), os.getppid(), 0))
+"""
+
+
+def test_where_nothing_can_be_shown_is_told_in_a_line(manager: Manager) -> None:
+    streams = iter(range(1, 4))
+    for name in ("logs.follow", "apply.follow", "events.follow"):
+        manager.answers[name] = lambda _: {"stream": next(streams)}
+    manager.answers["status"] = status(RUNNING_WEB)
+    command = 'exec "$0" -c "$1" "$2" >/dev/full'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable, VIEWS, manager.runtime_dir],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    said = "reconcile: cannot show status and logs any more: no space left on device; the manager keeps running\n"
+    assert (done.returncode, done.stderr) == (1, said)
