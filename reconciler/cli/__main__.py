@@ -80,7 +80,7 @@ def main() -> int:
             if not {"-d", "--detach"} & {*sys.argv}:
                 ahead.begin()
             with contextlib.suppress(OSError):  # whoever asks it begins it again, and tells
-                reader.begin()
+                reader.begin(may_fork=True)
             if line is not None:
                 from reconciler.cli import quick
 

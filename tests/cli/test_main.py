@@ -257,7 +257,9 @@ sys.exit(main())
 
 def test_a_reader_that_cannot_be_started_is_told_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "reconcile.yaml").write_text("watchers: {}\n")
-    argv = [sys.executable, "-c", NO_READER, "--runtime-dir", "/nowhere", "up"]
-    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, check=False)
+    argv = [sys.executable, "-c", NO_READER, "--runtime-dir", str(tmp_path / "run"), "up"]
+    # With such a variable nothing is forked, all is executed.
+    env = {**os.environ, "PYTHONPATH": "/nowhere"}
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=tmp_path, check=False, env=env)
     said = "reconcile: cannot use /nowhere/python: no such file or directory\n"
     assert (done.returncode, done.stderr) == (1, said)

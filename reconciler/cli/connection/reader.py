@@ -39,12 +39,15 @@ class _Reader(NamedTuple):
 _begun: list[_Reader] = []
 
 
-def begin() -> None:
-    """Start a reader for the request that is to come. Without one it ends when this process does."""
+def begin(*, may_fork: bool = False) -> None:
+    """Start a reader for the request that is to come. Without one it ends when this process does.
+
+    `may_fork`: this process is as Python has begun it, but for what it has imported.
+    """
     pipes = [_pipe() for _ in range(3)]
     (question_end, question), *outputs = pipes
     theirs = (question_end, *(end for _, end in outputs))
-    if in_place.isolate():
+    if may_fork and in_place.isolate():
         pid = in_place.fork(changes="child")
         if pid == 0:
             in_place.live(lambda: _be(theirs))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,8 @@ def test_the_reader_that_was_begun_is_the_one_that_is_asked(
 
     reader.begin()
     with monkeypatch.context() as patched:
-        patched.setattr(subprocess, "Popen", refuse)
+        patched.setattr(os, "posix_spawn", refuse)
+        patched.setattr(os, "fork", refuse)
         answer = reader.ask(request(spec))
 
     assert json.loads(answer.stdout)["spec"]["watchers"]["web"]["cmd"] == ["sleep", "1"]
