@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from importlib import import_module
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from reconciler.model.process import Launch
 from reconciler.spawn.accounts import own_user
 from reconciler.spawn.environment import Place
 from reconciler.spawn.launch_errors import fork_failed
-from reconciler.spawn.roads import Prepared, prepare_child
+from reconciler.spawn.roads import Prepared, prepare_child, spawn_plainly
 from reconciler.system import in_place, naming
 
 if TYPE_CHECKING:
@@ -67,12 +68,18 @@ class Image:
         self._waiting = pid, ours
 
     def spawn(self, prepared: Prepared, place: Place) -> int:
-        """Make a process, the one that waits if there is one, and return its pid. Raises `LaunchFailed`."""
-        if self._waiting is not None:
-            (pid, orders), self._waiting = self._waiting, None
-            with orders:
-                if _order(orders, prepared, place):
-                    return pid
+        """Start the program and return the pid; it is forked where it fits, else executed. Raises `LaunchFailed`."""
+        waiting, self._waiting = self._waiting, None
+        with ExitStack() as over:
+            if waiting is not None:  # one that gets no orders ends
+                over.enter_context(waiting[1])
+            if not self.fits(prepared):
+                return spawn_plainly(prepared, place)
+            if waiting is not None and _order(waiting[1], prepared, place):
+                return waiting[0]
+        return self._fork(prepared, place)
+
+    def _fork(self, prepared: Prepared, place: Place) -> int:
         # A signal in the child before its handlers are gone would wake us by our shared pipe.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:

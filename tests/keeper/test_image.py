@@ -77,14 +77,15 @@ prepared = Prepared(launch, (sys.executable,), env, own_user(), (null, 1, 2, ans
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 place = Place("x", {}, 0o022, (64, hard), 0)
 make = spawn_plainly if road == "executed" else image.spawn
-assert road == "executed" or image.fits(prepared)
+assert image.fits(prepared) != (road == "executed")
 if road == "crowded":
     resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
     while True:
         try:
-            os.dup(null)
+            last = os.dup(null)
         except OSError:
             break
+    os.close(last)
 pid = make(prepared, place)
 os.close(answer_end)
 print(os.read(answer, 100_000).decode())
@@ -202,3 +203,34 @@ def test_only_what_finds_the_modules_that_an_isolated_one_finds_is_taken_for_iso
         env=env | environ,
     )
     assert done.stdout.strip() == expected
+
+
+INSTEAD = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from reconciler.model.process import Launch
+from reconciler.spawn.accounts import own_user
+from reconciler.spawn.environment import Place
+from reconciler.spawn.image import Image
+from reconciler.spawn.roads import Prepared
+image = Image("program")
+image.begin()
+argv = (sys.executable, "-I", "-c", "raise SystemExit(5)")
+prepared = Prepared(Launch(argv), argv[:1], {"RECONCILE_ID": "t/controller"}, own_user(), (0, 1, 2))
+own = image.spawn(prepared, Place("x", {}, 0o022, (64, 1024), 0))
+ended = dict(os.wait() for _ in range(2))
+print(os.waitstatus_to_exitcode(ended.pop(own)), *map(os.waitstatus_to_exitcode, ended.values()))
+"""
+
+
+def test_what_does_not_fit_is_executed_and_the_one_begun_ahead_ends(tmp_path: Path) -> None:
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program/__main__.py").write_text(PROGRAM)
+    done = subprocess.run(
+        [sys.executable, "-c", INSTEAD, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert (done.stdout, done.stderr) == ("5 0\n", "")

@@ -13,6 +13,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from typing import Final, NamedTuple
 
 from reconciler.system import in_place
@@ -44,27 +45,32 @@ def begin(*, may_fork: bool = False) -> None:
 
     `may_fork`: this process is as Python has begun it, but for what it has imported.
     """
-    pipes = [_pipe() for _ in range(3)]
-    (question_end, question), *outputs = pipes
-    theirs = (question_end, *(end for _, end in outputs))
-    if may_fork and in_place.isolate():
-        pid = in_place.fork(changes="child")
-        if pid == 0:
-            in_place.live(lambda: _be(theirs))
-    else:
-        moves = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(theirs)]
-        pid = os.posix_spawn(ARGV[0], ARGV, os.environ, file_actions=moves)
+    with ExitStack() as undo:
+        (question_end, question), *outputs = [_pipe(undo) for _ in range(3)]
+        theirs = (question_end, *(end for _, end in outputs))
+        if may_fork and in_place.isolate():
+            pid = in_place.fork(changes="child")
+            if pid == 0:
+                in_place.live(lambda: _be(theirs))
+        else:
+            moves = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(theirs)]
+            pid = os.posix_spawn(ARGV[0], ARGV, os.environ, file_actions=moves)
+        undo.pop_all()
     for fd in theirs:
         os.close(fd)
     _begun.append(_Reader(pid, question, (outputs[0][0], outputs[1][0])))
 
 
-def _pipe() -> tuple[int, int]:
+def _pipe(undo: ExitStack) -> tuple[int, int]:
     """Return the ends of a pipe; not at the numbers where the reader has its streams, which may be closed here."""
-    ends = os.pipe()
-    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in ends]
-    for fd in ends:
-        os.close(fd)
+    ends, moved = os.pipe(), []
+    try:
+        for fd in ends:
+            moved.append(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3))
+            undo.callback(os.close, moved[-1])
+    finally:
+        for fd in ends:
+            os.close(fd)
     return moved[0], moved[1]
 
 
@@ -82,16 +88,24 @@ def ask(request: bytes) -> Done | None:
     """
     if not _begun:
         begin()
-    reader = _begun.pop()
-    said = _talk(reader, request)
-    if said is None:
-        os.kill(reader.pid, signal.SIGKILL)
-    _, status = os.waitpid(reader.pid, 0)
+    reader, said = _begun.pop(), None
+    waited_for = {reader.question, *reader.streams}
+    try:
+        said = _talk(reader, request, waited_for)
+    finally:
+        for fd in waited_for:
+            os.close(fd)
+        if said is None:  # it takes too long, for us or for who has pressed Ctrl-C
+            os.kill(reader.pid, signal.SIGKILL)
+        _, status = os.waitpid(reader.pid, 0)
     return said and Done(os.waitstatus_to_exitcode(status), *said)
 
 
-def _talk(reader: _Reader, request: bytes) -> tuple[bytes, bytes] | None:
-    """Ask, and return all that is said on both streams; None when it takes too long."""
+def _talk(reader: _Reader, request: bytes, waited_for: set[int]) -> tuple[bytes, bytes] | None:
+    """Ask, and return all that is said on both streams; None when it takes too long.
+
+    `waited_for` are the descriptors of the reader; those that are through are closed and taken out.
+    """
     give_up_at = time.monotonic() + TIMEOUT_S
     said: dict[int, list[bytes]] = {fd: [] for fd in reader.streams}
     poll = select.poll()
@@ -99,7 +113,7 @@ def _talk(reader: _Reader, request: bytes) -> tuple[bytes, bytes] | None:
         poll.register(fd, select.POLLIN)
     poll.register(reader.question, select.POLLOUT)
     os.set_blocking(reader.question, False)
-    rest, waited_for = memoryview(request), {reader.question, *reader.streams}
+    rest = memoryview(request)
     while waited_for:
         heard = poll.poll(max(give_up_at - time.monotonic(), 0) * 1000)
         if not heard:
@@ -118,7 +132,5 @@ def _talk(reader: _Reader, request: bytes) -> tuple[bytes, bytes] | None:
                 poll.unregister(fd)
                 os.close(fd)
                 waited_for.remove(fd)
-    for fd in waited_for:
-        os.close(fd)
     answer, complaint = (b"".join(said[fd]) for fd in reader.streams)
     return None if waited_for else (answer, complaint)

@@ -29,7 +29,7 @@ from reconciler.sockets.sockets import Sockets, fd_of
 from reconciler.sockets.watching import Clients, FileWatch
 from reconciler.spawn.accounts import own_user
 from reconciler.spawn.environment import Place
-from reconciler.spawn.roads import Prepared, spawn_plainly
+from reconciler.spawn.roads import Prepared
 from reconciler.system import cgroups, procfs
 from reconciler.system.deaths import Deaths
 from reconciler.system.notify import NOT_FOR_CHILDREN, Notifier
@@ -270,8 +270,7 @@ class LinuxKernel:
         with self._link.opened(self._control.socket) as fds:
             fds = (self._children.null, 1, 2, *fds)
             prepared = Prepared(launch, (argv[0],), env, self._user, fds)
-            road = self._image.spawn if self._image.fits(prepared) else spawn_plainly
-            return road(prepared, self._place)
+            return self._image.spawn(prepared, self._place)
 
     def is_behind(self) -> bool:
         """Tell whether the controller has not read all it was sent, or not let a client in."""

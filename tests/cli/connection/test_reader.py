@@ -7,12 +7,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pytest
 
 from reconciler.cli.connection import reader
-
-if TYPE_CHECKING:
-    import pytest
 
 
 def request(path: Path) -> bytes:
@@ -57,3 +55,35 @@ def test_help_needs_no_reader_and_says_nothing_of_it() -> None:
 
     assert "Run the manager in the foreground" in done.stdout
     assert done.stderr == ""
+
+
+def descriptors() -> list[str]:
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+def test_of_a_reader_that_cannot_be_begun_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = descriptors()
+    monkeypatch.setattr(reader, "ARGV", ("/nowhere/python",))
+    with pytest.raises(FileNotFoundError):
+        reader.begin()
+    assert descriptors() == before
+
+
+def test_of_a_reader_that_nobody_waits_for_any_more_nothing_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = descriptors()
+    # It says nothing, ever, and outlives the end of its input.
+    monkeypatch.setattr(reader, "ARGV", (sys.executable, "-c", "import signal; signal.pause()"))
+    monkeypatch.setattr(reader, "TIMEOUT_S", 0.1)
+    assert reader.ask(b"{}") is None
+
+    def interrupted() -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(reader.time, "monotonic", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        reader.ask(b"{}")
+    assert descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
